@@ -1,0 +1,33 @@
+//! What the user wrote, and what is written back: the wire format of `serin.dev/v1beta1`.
+//!
+//! Invariant: wire types end here. The core gets a [`crate::domain::Plan`] and a [`crate::domain::State`], or the
+//! user gets a sentence.
+
+mod canary;
+mod conditions;
+mod convert;
+mod metric_template;
+mod route;
+mod status;
+
+pub use canary::{
+    Analysis, Canary, CanarySpec, Metadata, Metric, NamespacedRef, OnInconclusive, Provider, Service, ServiceMetadata,
+    TargetKind, TargetRef, ThresholdRange,
+};
+pub use conditions::{Summary, set_conditions};
+pub use convert::{Defaults, InvalidSpec, InvalidStatus, duration, plan, record, state};
+pub use metric_template::{LocalRef, MetricProvider, MetricTemplate, MetricTemplateSpec, ProviderType};
+pub use route::{HeaderMatch, HttpMatch, ParentReference, StringMatch};
+pub use status::{CanaryStatus, CheckStatus, HistoryEntry, RevisionStatus, TargetStatus, WaitingStatus};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// The label that marks every object that Serin makes.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "serin");
+
+/// The definitions of all kinds, as they are applied to a cluster.
+#[must_use]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![Canary::crd(), MetricTemplate::crd()]
+}

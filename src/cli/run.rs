@@ -1,0 +1,336 @@
+//! `serin run`: the wiring of the process, and the order in which it stops.
+//!
+//! Invariant: nothing is watched or written before the Lease is ours, nothing is written after it is lost or given back,
+//! and it is given back only when no pass runs any more.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, fs, process};
+
+use anyhow::{Context, anyhow};
+use clap::{Args, ValueEnum};
+use jiff::SignedDuration;
+use kube::Client;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::signals::Stop;
+use super::{client, values};
+use crate::controller;
+use crate::controller::lease::{Candidate, Term};
+use crate::controller::settings::Settings;
+use crate::server::{self, Readiness};
+use crate::telemetry::{LogFormat, Metrics, chain, init_logging};
+
+/// Running passes may take this long after the wish to stop. With the two limits below it stays under the 30 s after which
+/// Kubernetes kills a Pod.
+const PASSES_END: Duration = Duration::from_secs(20);
+
+/// The Lease is one write, rarely three.
+const LEASE_RELEASED: Duration = Duration::from_secs(4);
+
+/// A scrape in flight may end; a connection that only lingers may not hold up the exit.
+const SERVER_ENDS: Duration = Duration::from_secs(2);
+
+/// What `serin run` can be told.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Prometheus for the metrics of a Canary that names no other, as a URL.
+    #[arg(long, env = "SERIN_METRICS_SERVER", value_name = "URL", default_value = "http://prometheus:9090")]
+    #[arg(value_parser = values::http_url)]
+    metrics_server: String,
+
+    /// The mesh or gateway that moves the traffic of a Canary without a `provider`.
+    #[arg(long, env = "SERIN_MESH_PROVIDER", value_name = "PROVIDER", default_value = "gatewayapi:v1")]
+    mesh_provider: String,
+
+    /// The gateway whose metrics the built-in checks read with the Gateway API.
+    #[arg(long, env = "SERIN_GATEWAY_METRICS", value_name = "GATEWAY", default_value = "traefik")]
+    gateway_metrics: String,
+
+    /// How long a version keeps its pods after its last traffic, so that open connections can end.
+    #[arg(long, env = "SERIN_DRAIN_DELAY", value_name = "DURATION", default_value = "10s")]
+    #[arg(value_parser = values::duration)]
+    drain_delay: SignedDuration,
+
+    /// How long a gateway may take to accept a route before its silence is reported.
+    #[arg(long, env = "SERIN_ROUTE_GRACE_PERIOD", value_name = "DURATION", default_value = "10s")]
+    #[arg(value_parser = values::duration)]
+    route_grace_period: SignedDuration,
+
+    /// How long a metric query may take; one that takes longer is inconclusive.
+    #[arg(long, env = "SERIN_QUERY_TIMEOUT", value_name = "DURATION", default_value = "5s")]
+    #[arg(value_parser = values::deadline)]
+    query_timeout: Duration,
+
+    /// How many Canaries are worked on at the same time, from 1 to 1024.
+    #[arg(long, env = "SERIN_CONCURRENCY", value_name = "NUMBER", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: u16,
+
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, env = "SERIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+
+    /// The namespace of the Lease by which replicas agree on one leader.
+    #[arg(long, env = "SERIN_LEASE_NAMESPACE", value_name = "NAMESPACE", default_value = "serin-system")]
+    lease_namespace: String,
+
+    /// The name of that Lease; installations with the same name share one leader.
+    #[arg(long, env = "SERIN_LEASE_NAME", value_name = "NAME", default_value = "serin")]
+    lease_name: String,
+
+    /// The name of this replica in the Lease. No other replica may have it at the same time: a Lease under this name is
+    /// resumed without a wait [default: in a Pod the host name, which is the Pod's name; elsewhere with the process id]
+    #[arg(long, env = "SERIN_IDENTITY", value_name = "NAME")]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    identity: Option<String>,
+
+    /// What is logged, as a filter of `tracing`: a level, or levels by module like `info,serin=debug`.
+    #[arg(long, env = "SERIN_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+
+    /// What a line of the log looks like, on standard error.
+    #[arg(long, env = "SERIN_LOG_FORMAT", value_name = "FORMAT", default_value = "json")]
+    log_format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// One JSON object a line, for collectors
+    Json,
+    /// One sentence a line, for people
+    Text,
+}
+
+impl Run {
+    pub(super) async fn execute(self) -> anyhow::Result<()> {
+        let format = match self.log_format {
+            Format::Json => LogFormat::Json,
+            Format::Text => LogFormat::Text,
+        };
+        init_logging(&self.log, format)?;
+        // Of all crates that speak TLS here none brings its own choice; without one they panic at the first connection.
+        if rustls::crypto::ring::default_provider().install_default().is_err() {
+            tracing::debug!("a TLS provider was installed already");
+        }
+        let result = self.run().await;
+        if let Err(error) = &result {
+            tracing::error!(error = format!("{error:#}"), "exiting");
+        }
+        result
+    }
+
+    async fn run(self) -> anyhow::Result<()> {
+        let stop = Stop::on_signals()?;
+        let metrics = Arc::new(Metrics::new());
+        let readiness = Readiness::awaiting("the connection to the Kubernetes API is being set up");
+        let mut server = Server::start(self.listen, &metrics, &readiness).await?;
+
+        let client = client::connect(&metrics).await?;
+        let identity = self.identity.clone().map_or_else(own_identity, Ok)?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), identity, "started");
+
+        let candidate = Candidate::new(client.clone(), &self.lease_namespace, &self.lease_name, &identity);
+        readiness.set_ready();
+        let term = tokio::select! {
+            term = candidate.lead() => Some(term),
+            () = stop.requested() => None,
+            error = server.failure() => return Err(error),
+        };
+        if let Some(term) = term {
+            tracing::info!(lease = self.lease_name, "leading");
+            readiness.await_more("the caches are being filled");
+            let operator = Operator { client, settings: self.settings(), metrics, readiness, stop };
+            operator.lead(term, &mut server).await?;
+        }
+        server.finish().await
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            metrics_server: self.metrics_server.clone(),
+            provider: self.mesh_provider.clone(),
+            gateway_metrics: self.gateway_metrics.clone(),
+            drain_delay: self.drain_delay,
+            route_grace: self.route_grace_period,
+            query_timeout: self.query_timeout,
+            concurrency: usize::from(self.concurrency),
+        }
+    }
+}
+
+/// All that leading takes, besides the Lease.
+struct Operator {
+    client: Client,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    stop: Stop,
+}
+
+impl Operator {
+    /// Runs the controller for as long as the Lease is ours and nobody wants a stop.
+    async fn lead(self, mut term: Term, server: &mut Server) -> anyhow::Result<()> {
+        let Self { client, settings, metrics, readiness, stop } = self;
+        metrics.leading(true);
+        let leadership = term.leadership();
+        let passes =
+            controller::run(client, settings, leadership, Arc::clone(&metrics), readiness, stop.requested());
+
+        // An error leaves `main` at once, and with it everything that still runs.
+        let end = tokio::select! {
+            result = passes => result.map(|()| End::Finished).context("the controller failed"),
+            () = overdue(&stop) => Ok(End::Overdue),
+            lost = term.keep() => Err(lost).context("leadership was lost"),
+            error = server.failure() => Err(error),
+        };
+        metrics.leading(false);
+        match end? {
+            End::Finished => release(term).await,
+            // A write may still be on its way, so the Lease is not given back but ends by itself.
+            End::Overdue => tracing::warn!(seconds = PASSES_END.as_secs(), "passes did not end in time after the stop"),
+        }
+        if stop.is_requested() { Ok(()) } else { Err(anyhow!("the controller ended without being asked to")) }
+    }
+}
+
+/// How leading came to a good end.
+enum End {
+    Finished,
+    Overdue,
+}
+
+/// Resolves when a stop was asked for and the passes had their time.
+async fn overdue(stop: &Stop) {
+    stop.requested().await;
+    sleep(PASSES_END).await;
+}
+
+/// Gives the Lease back. When that fails the next leader has to wait for its end, which is no reason to exit otherwise.
+async fn release(term: Term) {
+    match timeout(LEASE_RELEASED, term.release()).await {
+        Ok(Ok(())) => tracing::info!("the Lease was released"),
+        Ok(Err(error)) => tracing::warn!(error = chain(&error), "the Lease was not released and will end by itself"),
+        Err(_) => tracing::warn!("the Lease was not released in time and will end by itself"),
+    }
+}
+
+/// The task that serves the endpoints, from the first moment to the last.
+struct Server {
+    task: JoinHandle<Result<(), server::Error>>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Server {
+    async fn start(address: SocketAddr, metrics: &Arc<Metrics>, readiness: &Readiness) -> anyhow::Result<Self> {
+        let listener = server::bind(address).await?;
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async move { stopped.await.unwrap_or_default() };
+        let task = tokio::spawn(server::serve(listener, Arc::clone(metrics), readiness.clone(), stopped));
+        Ok(Self { task, stop })
+    }
+
+    /// Resolves only if serving ends by itself, which it should not: then nobody could see that this replica is well.
+    async fn failure(&mut self) -> anyhow::Error {
+        match (&mut self.task).await {
+            Ok(Ok(())) => anyhow!("the HTTP endpoints ended without being asked to"),
+            Ok(Err(error)) => error.into(),
+            Err(error) => anyhow::Error::new(error).context("the HTTP endpoints failed"),
+        }
+    }
+
+    async fn finish(self) -> anyhow::Result<()> {
+        // Whether it still listens shows below.
+        let _ = self.stop.send(());
+        match timeout(SERVER_ENDS, self.task).await {
+            Ok(Ok(result)) => Ok(result?),
+            Ok(Err(error)) => Err(error).context("the HTTP endpoints failed"),
+            Err(_) => {
+                tracing::debug!("connections still linger; leaving them");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A name that no other living process has. In a Pod it survives a restart of the container, so that the restarted one
+/// resumes its Lease; elsewhere two processes on one host must differ.
+fn own_identity() -> anyhow::Result<String> {
+    let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let host = env::var("HOSTNAME").or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"));
+    let host = host.context("could not find out the host name; set --identity or SERIN_IDENTITY")?;
+    Ok(identity_from(host.trim(), in_pod, process::id()))
+}
+
+fn identity_from(host: &str, in_pod: bool, process: u32) -> String {
+    if in_pod { host.to_owned() } else { format!("{host}-{process}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: Run,
+    }
+
+    fn parse(flags: &[&str]) -> Result<Run, String> {
+        let line = ["run"].iter().chain(flags);
+        Line::try_parse_from(line).map(|line| line.run).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_help() {
+        let settings = parse(&[]).unwrap().settings();
+        let expected = Settings {
+            metrics_server: "http://prometheus:9090".to_owned(),
+            provider: "gatewayapi:v1".to_owned(),
+            gateway_metrics: "traefik".to_owned(),
+            drain_delay: SignedDuration::from_secs(10),
+            route_grace: SignedDuration::from_secs(10),
+            query_timeout: Duration::from_secs(5),
+            concurrency: 64,
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn flags_reach_the_settings() {
+        let settings = parse(&["--drain-delay", "1m 30s", "--concurrency=1", "--query-timeout=250ms"]).unwrap().settings();
+        assert_eq!(settings.drain_delay, SignedDuration::from_secs(90));
+        assert_eq!(settings.concurrency, 1);
+        assert_eq!(settings.query_timeout, Duration::from_millis(250));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_flag_and_an_example() {
+        let cases = [
+            ("--drain-delay=-5s", "a duration cannot be negative; write for example 10s"),
+            ("--query-timeout=0s", "write for example 5s"),
+            ("--concurrency=0", "1..=1024"),
+            ("--concurrency=1025", "1..=1024"),
+            ("--metrics-server=prometheus:9090", "write for example http://prometheus:9090"),
+            ("--listen=8080", "--listen"),
+            ("--identity=", "--identity"),
+            ("--log-format=xml", "json, text"),
+        ];
+        for (flag, expected) in cases {
+            let message = parse(&[flag]).unwrap_err();
+            let (name, _) = flag.split_once('=').unwrap();
+            assert!(message.contains(expected) && message.contains(name), "{flag}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_identity_survives_a_restart_only_where_names_are_unique() {
+        assert_eq!(identity_from("serin-5d4f-x2x", true, 1), "serin-5d4f-x2x");
+        assert_eq!(identity_from("laptop", false, 4711), "laptop-4711");
+    }
+}

@@ -1,0 +1,24 @@
+//! What the operator was told on its command line, as plain values.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+/// The same for every Canary, and fixed for the life of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The Prometheus that is asked when neither the Canary nor its template names one, as a URL.
+    pub metrics_server: String,
+    /// The mesh of a Canary that names none, by its name in the registry: `gatewayapi:v1`.
+    pub provider: String,
+    /// Whose metrics the built-in queries read with the Gateway API, by name: `traefik`.
+    pub gateway_metrics: String,
+    /// How long a version without weight keeps its pods, for connections that were opened before; never negative.
+    pub drain_delay: SignedDuration,
+    /// How long a Gateway may take to accept a route before the wait is reported as a fault; never negative.
+    pub route_grace: SignedDuration,
+    /// The deadline of one query, for a timer; longer than zero.
+    pub query_timeout: Duration,
+    /// How many passes may run at the same time; 1 to 1024.
+    pub concurrency: usize,
+}

@@ -1,0 +1,162 @@
+//! The words of a decision: what happened, and what is waited for.
+
+use crate::domain::Pods;
+use jiff::Timestamp;
+use std::fmt;
+
+/// Something worth telling a human: becomes an event, a line of the history, a metric and an alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What happened, in one word.
+    pub reason: Reason,
+    /// The sentence.
+    pub text: String,
+    /// Whether somebody should look.
+    pub warning: bool,
+}
+
+impl Note {
+    pub(super) fn new(reason: Reason, text: String) -> Self {
+        Self { reason, text, warning: false }
+    }
+
+    pub(super) fn warning(reason: Reason, text: String) -> Self {
+        Self { reason, text, warning: true }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The primary is there and serves.
+    Initialized,
+    /// A new version was seen.
+    NewRevision,
+    /// A newer version came in the middle of an analysis.
+    Superseded,
+    /// The target is back at the promoted version.
+    Restored,
+    /// The weight follows the next step.
+    Advanced,
+    /// A check failed, fewer times than the threshold.
+    CheckFailed,
+    /// A check could not be judged.
+    Inconclusive,
+    /// Traffic was taken back, and the rollout goes on.
+    Retreated,
+    /// The version was taken back for good.
+    RolledBack,
+    /// The primary is being given the version.
+    Promoting,
+    /// The primary could not run it.
+    PromotionFailed,
+    /// The primary runs it.
+    Finalising,
+    /// Done.
+    Succeeded,
+    /// The Canary is being deleted.
+    Terminating,
+    /// The primary outlives its Canary.
+    PrimaryKept,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{self:?}")
+    }
+}
+
+/// Why nothing moves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Nothing is waited for.
+    Nothing,
+    /// `suspend` is set.
+    Suspended,
+    /// There is no target.
+    TargetMissing,
+    /// The primary is yet to be made or changed.
+    PrimaryMissing,
+    /// The primary's pods are not as asked.
+    PrimaryNotReady {
+        /// Its pods.
+        pods: Pods,
+        /// Whether the progress deadline is over.
+        overdue: bool,
+    },
+    /// The canary's pods are not as asked.
+    CanaryNotReady {
+        /// Its pods.
+        pods: Pods,
+    },
+    /// The gateway does not show the weight yet.
+    RoutePending,
+    /// The gateway refuses the route.
+    RouteRefused(String),
+    /// The route cannot be split.
+    RouteUnusable(String),
+    /// The interval is not over.
+    Dwell {
+        /// When it will be.
+        until: Timestamp,
+    },
+    /// The last check failed.
+    CheckFailed(String),
+    /// The last check could not be judged.
+    Inconclusive(String),
+}
+
+impl Waiting {
+    /// The reason in one word, as conditions have it; `None` when nothing is waited for.
+    #[must_use]
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Nothing => None,
+            Self::Suspended => Some("Suspended"),
+            Self::TargetMissing => Some("TargetMissing"),
+            Self::PrimaryMissing | Self::PrimaryNotReady { .. } => Some("PrimaryNotReady"),
+            Self::CanaryNotReady { .. } => Some("CanaryNotReady"),
+            Self::RoutePending => Some("RoutePending"),
+            Self::RouteRefused(_) => Some("RouteRefused"),
+            Self::RouteUnusable(_) => Some("RouteUnusable"),
+            Self::Dwell { .. } => Some("Dwell"),
+            Self::CheckFailed(_) => Some("CheckFailed"),
+            Self::Inconclusive(_) => Some("Inconclusive"),
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Suspended => formatter.write_str("suspend is set; weights are held until it is false"),
+            Self::TargetMissing => {
+                formatter.write_str("the target does not exist; create it or change targetRef. The primary goes on serving")
+            }
+            Self::PrimaryMissing => formatter.write_str("the primary is being made or updated"),
+            Self::PrimaryNotReady { pods, overdue: false } => write!(formatter, "the primary is not ready: {}", count(*pods)),
+            Self::PrimaryNotReady { pods, overdue: true } => write!(
+                formatter,
+                "the primary is not ready after the progress deadline: {}; look at the events of its pods",
+                count(*pods)
+            ),
+            Self::CanaryNotReady { pods } => write!(formatter, "the canary is not ready: {}", count(*pods)),
+            Self::RoutePending => formatter.write_str("the gateway does not report the new weights yet"),
+            Self::RouteRefused(why) => write!(formatter, "the gateway refuses the route: {why}"),
+            Self::RouteUnusable(why) => write!(formatter, "the route cannot be split: {why}"),
+            Self::Dwell { until } => write!(formatter, "the next check is at {}", until.strftime("%H:%M:%SZ")),
+            Self::CheckFailed(why) | Self::Inconclusive(why) => formatter.write_str(why),
+        }
+    }
+}
+
+/// The pods in words.
+pub(super) fn count(pods: Pods) -> String {
+    let Pods { wanted, updated, available, total, current } = pods;
+    if !current {
+        return "its controller has not looked at it yet".into();
+    }
+    let old = if total > updated { format!(", {} old ones still there", total - updated) } else { String::new() };
+    format!("{available} of {wanted} pods available, {updated} updated{old}")
+}

@@ -1,0 +1,20 @@
+//! What should be: the rollout's rules, as values and pure functions.
+//!
+//! Invariant: nothing here knows about Kubernetes, HTTP, serialisation or a clock. Time is an
+//! argument, so every decision can be replayed.
+
+mod analysis;
+mod decide;
+mod plan;
+mod questions;
+mod state;
+mod vocabulary;
+mod world;
+
+pub use analysis::{Answer, Check, Limits, Outcome, Unknown, Verdict};
+pub use decide::{Decision, Note, Reason, Waiting, decide};
+pub use plan::{InvalidPlan, OnInconclusive, Plan, Steps};
+pub use questions::questions;
+pub use state::{Analysis, CanaryPods, Farewell, Phase, Promotion, Scale, State, Target, Traffic};
+pub use vocabulary::{OutOfRange, Percent, Revision, Weight};
+pub use world::{Acceptance, Pods, Primary, Routing, TargetSeen, World};

@@ -1,0 +1,248 @@
+//! Where a rollout is: the plan of record from which every object is rendered.
+//!
+//! Invariant: data that is meaningful in one phase only lives in that phase.
+
+use super::{Plan, Revision, TargetSeen, Weight};
+use jiff::Timestamp;
+
+/// Everything that must survive a crash.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Where the rollout is.
+    pub phase: Phase,
+    /// The target as it was last acted upon; `None` before it was first seen. While a version is analysed, or
+    /// after it failed, this is that version.
+    pub target: Option<Target>,
+    /// What the primary runs, or goes back to; `None` before the first one was chosen.
+    pub promoted: Option<Revision>,
+    /// The target's pods.
+    pub canary: CanaryPods,
+    /// How many pods the app is meant to have.
+    pub replicas: u32,
+}
+
+/// The user's workload, as far as it identifies a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The name under which this version is recorded.
+    pub revision: Revision,
+    /// Its hash as it is computed now; differs from `revision` when an upgrade of Serin or Kubernetes changed
+    /// how the same pods are hashed.
+    pub hash: Revision,
+    /// `metadata.generation` at which it was seen: the same generation is the same version, whatever its hash.
+    pub generation: i64,
+}
+
+/// Where a rollout is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// The primary is being made; traffic is as it was before the Canary came.
+    Initializing {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// The primary has the traffic; no version has been analysed yet.
+    Initialized {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// A new version is being analysed.
+    Progressing(Analysis),
+    /// The primary is being given the analysed version, or, when that went wrong, the one before.
+    Promoting(Promotion),
+    /// The primary runs the analysed version; traffic goes back to it.
+    Finalising {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// The primary runs what the target says.
+    Succeeded {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// The version was taken back.
+    Failed {
+        /// Since when.
+        since: Timestamp,
+        /// The sentence that explains it.
+        why: String,
+    },
+    /// The Canary is being deleted and the app handed back.
+    Terminating {
+        /// Since when this stage lasts.
+        since: Timestamp,
+        /// How far the handing back has come.
+        stage: Farewell,
+    },
+}
+
+/// How an analysis goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Analysis {
+    /// The canary's share now.
+    pub weight: Weight,
+    /// When the weight was set, or the last check judged: the interval counts from here.
+    pub since: Timestamp,
+    /// Checks that failed so far.
+    pub failed: u32,
+    /// Checks in a row, up to the last one, that were inconclusive.
+    pub inconclusive: u32,
+    /// Since when pods or route have not been as asked; `None` while they are.
+    pub blocked: Option<Timestamp>,
+}
+
+/// How a promotion goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promotion {
+    /// The canary's share while the primary is changed.
+    pub weight: Weight,
+    /// When the primary was asked to change.
+    pub since: Timestamp,
+    /// Why the primary goes back to the version before; `None` while it goes forward.
+    pub undo: Option<String>,
+}
+
+/// The stages of handing the app back to its own workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// The target's pods are being started.
+    Reviving,
+    /// Traffic is being led to the target.
+    HandingOver,
+    /// Traffic is on the target; the primary finishes its last requests.
+    Draining,
+    /// The target serves; everything of Serin's may go.
+    Released,
+    /// The target cannot be trusted with the traffic: the primary stays, as the target's own.
+    Kept,
+}
+
+/// The target's pods, as far as they may be needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CanaryPods {
+    /// They have traffic, or are about to.
+    Up,
+    /// They were observed to have no traffic.
+    Draining {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// There are none.
+    Down,
+}
+
+/// Where requests are to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// Where the user led them before Serin came.
+    Untouched,
+    /// To the primary, and this share to the canary.
+    Split(Weight),
+    /// Back to the target, as before.
+    Target,
+}
+
+/// How many pods the target is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// As many as it has.
+    Keep,
+    /// As many as it has, but this many if it has none.
+    AtLeast(u32),
+    /// None.
+    Zero,
+}
+
+impl State {
+    /// The state of a Canary that was never reconciled.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            phase: Phase::Initializing { since: now },
+            target: None,
+            promoted: None,
+            canary: CanaryPods::Up,
+            replicas: 1,
+        }
+    }
+
+    /// Where requests are to go.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        match &self.phase {
+            Phase::Initializing { .. } => Traffic::Untouched,
+            Phase::Terminating { stage: Farewell::HandingOver | Farewell::Draining | Farewell::Released, .. } => {
+                Traffic::Target
+            }
+            Phase::Initialized { .. }
+            | Phase::Progressing(_)
+            | Phase::Promoting(_)
+            | Phase::Finalising { .. }
+            | Phase::Succeeded { .. }
+            | Phase::Failed { .. }
+            | Phase::Terminating { stage: Farewell::Reviving | Farewell::Kept, .. } => Traffic::Split(self.weight()),
+        }
+    }
+
+    /// The canary's share.
+    #[must_use]
+    pub fn weight(&self) -> Weight {
+        match &self.phase {
+            Phase::Progressing(analysis) => analysis.weight,
+            Phase::Promoting(promotion) => promotion.weight,
+            Phase::Initializing { .. }
+            | Phase::Initialized { .. }
+            | Phase::Finalising { .. }
+            | Phase::Succeeded { .. }
+            | Phase::Failed { .. }
+            | Phase::Terminating { .. } => Weight::ZERO,
+        }
+    }
+
+    /// The version that the primary is to run.
+    #[must_use]
+    pub fn primary_revision(&self) -> Option<&Revision> {
+        match &self.phase {
+            Phase::Promoting(Promotion { undo: None, .. }) => self.target.as_ref().map(|target| &target.revision),
+            _ => self.promoted.as_ref(),
+        }
+    }
+
+    /// The version under analysis, or the last one that failed.
+    #[must_use]
+    pub fn candidate(&self) -> Option<&Revision> {
+        let revision = self.target.as_ref().map(|target| &target.revision)?;
+        (Some(revision) != self.promoted.as_ref()).then_some(revision)
+    }
+
+    /// How many pods the target is to have: never fewer than it has while it may have traffic (S2).
+    #[must_use]
+    pub fn scale(&self, plan: &Plan, now: Timestamp) -> Scale {
+        match (&self.phase, self.canary) {
+            (Phase::Initializing { .. } | Phase::Terminating { stage: Farewell::Kept, .. }, _) => Scale::Keep,
+            (_, CanaryPods::Up) => Scale::AtLeast(self.replicas),
+            (_, CanaryPods::Draining { since }) if now < since + plan.drain_delay => Scale::Keep,
+            (_, CanaryPods::Draining { .. } | CanaryPods::Down) => Scale::Zero,
+        }
+    }
+}
+
+impl Target {
+    /// The target as it is seen for the first time, or after a change.
+    #[must_use]
+    pub fn new(seen: &TargetSeen) -> Self {
+        Self { revision: seen.revision.clone(), hash: seen.revision.clone(), generation: seen.generation }
+    }
+
+    /// Whether `seen` is still this version: the generation fences the hash.
+    #[must_use]
+    pub fn is(&self, seen: &TargetSeen) -> bool {
+        self.generation == seen.generation || self.hash == seen.revision
+    }
+
+    /// The same version, as it is seen now.
+    #[must_use]
+    pub fn seen_again(&self, seen: &TargetSeen) -> Self {
+        Self { revision: self.revision.clone(), hash: seen.revision.clone(), generation: seen.generation }
+    }
+}

@@ -1,0 +1,183 @@
+//! Kubernetes objects as JSON: what is equal, and what has to change.
+//!
+//! Invariant: an object is changed by starting from what was found. Fields that the API server or somebody else
+//! added stay, and nothing is written when nothing of ours differs.
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+
+/// Remembers what was written last, so that a field that left the spec leaves the object too.
+const APPLIED: &str = "serin.dev/applied";
+
+/// Whether `found` has everything that `wanted` says; fields that only `found` has are defaults of the API server.
+/// Lists must agree item by item.
+#[must_use]
+pub fn covers(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| match found.get(key) {
+            Some(found) => covers(found, wanted),
+            None => is_empty(wanted),
+        }),
+        (Value::Array(found), Value::Array(wanted)) => {
+            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| covers(found, wanted))
+        }
+        (found, wanted) => found == wanted,
+    }
+}
+
+/// The API server drops what is empty.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// A short hash of canonical JSON: the order of keys does not matter.
+#[must_use]
+pub fn hash(value: &Value) -> String {
+    let mut canonical = String::new();
+    write_canonical(value, &mut canonical);
+    Sha256::digest(canonical).iter().take(5).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn write_canonical(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<_> = map.iter().filter(|(_, value)| !value.is_null()).collect();
+            keys.sort_by_key(|(key, _)| *key);
+            text.push('{');
+            for (key, value) in keys {
+                let _ = write!(text, "{}:", Value::from(key.as_str()));
+                write_canonical(value, text);
+                text.push(',');
+            }
+            text.push('}');
+        }
+        Value::Array(list) => {
+            text.push('[');
+            for value in list {
+                write_canonical(value, text);
+                text.push(',');
+            }
+            text.push(']');
+        }
+        plain => {
+            let _ = write!(text, "{plain}");
+        }
+    }
+}
+
+/// `found` with `part` at `field`, replaced as a whole when it does not cover what is wanted, or when something else
+/// was wanted before; else as it is.
+pub fn put(found: &mut Value, field: &str, part: Value) {
+    let mark = hash(&part);
+    let path = ["metadata", "annotations", APPLIED];
+    let same = get(found, &path).and_then(Value::as_str) == Some(mark.as_str());
+    if same && found.get(field).is_some_and(|found| covers(found, &part)) {
+        return;
+    }
+    found[field] = part;
+    set(found, &path, mark.into());
+}
+
+/// The value at `path`.
+#[must_use]
+pub fn get<'value>(value: &'value Value, path: &[&str]) -> Option<&'value Value> {
+    path.iter().try_fold(value, |value, key| value.get(key))
+}
+
+/// Sets the value at `path`, making the objects on the way.
+pub fn set(value: &mut Value, path: &[&str], new: Value) {
+    match path {
+        [] => *value = new,
+        [key, rest @ ..] => {
+            if !value.is_object() {
+                *value = Value::Object(Map::new());
+            }
+            set(&mut value[*key], rest, new);
+        }
+    }
+}
+
+/// Sets labels or annotations, and keeps the others.
+pub fn set_metadata<'entry>(
+    value: &mut Value,
+    kind: &str,
+    entries: impl IntoIterator<Item = (&'entry str, &'entry str)>,
+) {
+    for (key, text) in entries {
+        set(value, &["metadata", kind, key], text.into());
+    }
+}
+
+/// Whether the object with `uid` owns `object`.
+#[must_use]
+pub fn owned_by(object: &Value, uid: &str) -> bool {
+    owners(object).iter().any(|owner| owner["uid"] == uid)
+}
+
+/// Takes the owner with `uid` away, and puts `heir` in its place, if there is one.
+pub fn disown(object: &mut Value, uid: &str, heir: Option<&Value>) {
+    if !owned_by(object, uid) {
+        return;
+    }
+    let mut owners: Vec<Value> = owners(object).iter().filter(|owner| owner["uid"] != uid).cloned().collect();
+    owners.extend(heir.cloned());
+    object["metadata"]["ownerReferences"] = json!(owners);
+}
+
+fn owners(object: &Value) -> &[Value] {
+    get(object, &["metadata", "ownerReferences"]).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_of_the_server_are_not_differences() {
+        let found = json!({"ports": [{"port": 80, "protocol": "TCP"}], "clusterIP": "10.0.0.1"});
+        assert!(covers(&found, &json!({"ports": [{"port": 80}]})));
+        assert!(covers(&found, &json!({"ports": [{"port": 80}], "hostnames": []})));
+        assert!(!covers(&found, &json!({"ports": [{"port": 81}]})));
+        assert!(!covers(&found, &json!({"ports": []})));
+    }
+
+    #[test]
+    fn a_field_that_is_no_longer_wanted_goes() {
+        let mut route = json!({});
+        put(&mut route, "spec", json!({"timeout": "1s", "rules": [1]}));
+        let with_default = json!({"spec": {"timeout": "1s", "rules": [1], "added": true}, "metadata": route["metadata"]});
+
+        let mut again = with_default.clone();
+        put(&mut again, "spec", json!({"timeout": "1s", "rules": [1]}));
+        assert_eq!(again, with_default);
+
+        put(&mut again, "spec", json!({"rules": [1]}));
+        assert_eq!(again["spec"], json!({"rules": [1]}));
+    }
+
+    #[test]
+    fn the_hash_ignores_the_order_of_keys_and_nulls() {
+        let left: Value = serde_json::from_str(r#"{"a":1,"b":[{"c":2,"d":null}]}"#).unwrap();
+        let right: Value = serde_json::from_str(r#"{"b":[{"c":2}],"a":1}"#).unwrap();
+        assert_eq!(hash(&left), hash(&right));
+        assert_ne!(hash(&left), hash(&json!({"a": 1, "b": [{"c": 3}]})));
+        assert_eq!(hash(&left).len(), 10);
+    }
+
+    #[test]
+    fn an_owner_can_be_replaced() {
+        let mut object = json!({"metadata": {"ownerReferences": [{"uid": "a"}, {"uid": "b"}]}});
+        disown(&mut object, "a", Some(&json!({"uid": "c"})));
+        assert_eq!(object["metadata"]["ownerReferences"], json!([{"uid": "b"}, {"uid": "c"}]));
+        assert!(!owned_by(&object, "a"));
+    }
+}

@@ -1,0 +1,11 @@
+//! The controllers a cluster has beside the one under test, reduced to their outcome.
+//!
+//! Invariant: each works through the server's direct access and writes nothing when nothing
+//! changed, so calling one again is harmless.
+
+mod conditions;
+mod deployments;
+mod routes;
+
+pub use deployments::DeploymentController;
+pub use routes::{Verdict, accept_routes, judge_routes};
