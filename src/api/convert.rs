@@ -346,6 +346,25 @@ pub fn record(
     }
 }
 
+/// The status of a Canary that cannot be carried out: all that was recorded stays.
+#[must_use]
+pub fn refused(
+    old: Option<&CanaryStatus>,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> CanaryStatus {
+    let old = old.cloned().unwrap_or_default();
+    let summary =
+        Summary { ready: false, reconciling: false, stalled: true, reason: reason.into(), message: message.into() };
+    CanaryStatus {
+        observed_generation: generation,
+        conditions: set_conditions(&old.conditions, &summary, generation, now),
+        ..old
+    }
+}
+
 fn failures(outcome: &Outcome) -> i32 {
     i32::from(outcome.verdict() == Verdict::Fail)
 }

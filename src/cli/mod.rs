@@ -22,7 +22,7 @@ enum Command {
     // Boxed, because it is many times the size of its siblings.
     Run(Box<run::Run>),
     /// Print the custom resource definitions as YAML, for `kubectl apply --server-side --filename -`.
-    Crds,
+    Crds(crds::Crds),
 }
 
 impl Cli {
@@ -34,7 +34,7 @@ impl Cli {
     pub async fn execute(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run(run) => run.execute().await,
-            Command::Crds => crds::print(std::io::stdout().lock()),
+            Command::Crds(crds) => crds.execute(),
         }
     }
 }

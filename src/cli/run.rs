@@ -177,8 +177,7 @@ impl Operator {
         let Self { client, settings, metrics, readiness, stop } = self;
         metrics.leading(true);
         let leadership = term.leadership();
-        let passes =
-            controller::run(client, settings, leadership, Arc::clone(&metrics), readiness, stop.requested());
+        let passes = controller::run(client, settings, leadership, Arc::clone(&metrics), readiness, stop.requested());
 
         // An error leaves `main` at once, and with it everything that still runs.
         let end = tokio::select! {
@@ -303,7 +302,8 @@ mod tests {
 
     #[test]
     fn flags_reach_the_settings() {
-        let settings = parse(&["--drain-delay", "1m 30s", "--concurrency=1", "--query-timeout=250ms"]).unwrap().settings();
+        let settings =
+            parse(&["--drain-delay", "1m 30s", "--concurrency=1", "--query-timeout=250ms"]).unwrap().settings();
         assert_eq!(settings.drain_delay, SignedDuration::from_secs(90));
         assert_eq!(settings.concurrency, 1);
         assert_eq!(settings.query_timeout, Duration::from_millis(250));

@@ -15,7 +15,11 @@ pub(super) fn duration(text: &str) -> Result<SignedDuration, String> {
 /// A duration that leaves time for something to happen.
 pub(super) fn deadline(text: &str) -> Result<Duration, String> {
     let deadline = duration(text)?.unsigned_abs();
-    if deadline.is_zero() { Err("nothing answers within no time; write for example 5s".to_owned()) } else { Ok(deadline) }
+    if deadline.is_zero() {
+        Err("nothing answers within no time; write for example 5s".to_owned())
+    } else {
+        Ok(deadline)
+    }
 }
 
 /// The address of an HTTP server.

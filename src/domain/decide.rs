@@ -13,7 +13,7 @@ pub use note::{Note, Reason, Waiting};
 
 use super::{
     Acceptance, Analysis, CanaryPods, Farewell, OnInconclusive, Outcome, Phase, Plan, Promotion, Revision, Routing,
-    State, Target, TargetSeen, Verdict, Weight, World,
+    State, Target, TargetSeen, Verdict, Weight, World, questions,
 };
 use jiff::Timestamp;
 
@@ -88,12 +88,9 @@ fn rest(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: &Tar
         News::Back if matches!(state.phase, Phase::Failed { .. }) => return restore(state, seen.now, target),
         News::Back | News::Same => {}
     }
-    let mut next = acknowledged(state, target);
-    if state.canary == CanaryPods::Down && target.replicas > 0 {
-        next.replicas = target.replicas;
-    }
+    let mut next = state.clone();
     match (state.canary, without_traffic(plan, seen, since)) {
-        (CanaryPods::Down, _) => go(next, Waiting::Nothing, vec![]),
+        (CanaryPods::Down, _) => go(stopped(state, target), Waiting::Nothing, vec![]),
         (_, Err(pending)) => {
             next.canary = CanaryPods::Up;
             wake_at(go(next, pending.waiting, vec![]), pending.until)
@@ -105,12 +102,8 @@ fn rest(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: &Tar
         (CanaryPods::Draining { since }, Ok(())) if seen.now < since + plan.drain_delay => {
             wake_at(go(next, Waiting::Nothing, vec![]), Some(since + plan.drain_delay))
         }
-        (CanaryPods::Draining { .. }, Ok(())) => {
-            if target.replicas == 0 {
-                next.canary = CanaryPods::Down;
-            }
-            go(next, Waiting::Nothing, vec![])
-        }
+        (CanaryPods::Draining { .. }, Ok(())) if target.replicas > 0 => go(next, Waiting::Nothing, vec![]),
+        (CanaryPods::Draining { .. }, Ok(())) => go(stopped(state, target), Waiting::Nothing, vec![]),
     }
 }
 
@@ -128,8 +121,8 @@ fn analyse(
         News::Back => return restore(state, seen.now, target),
         News::Same => {}
     }
-    let state = &acknowledged(state, target);
-    let verdict = outcome.map(|outcome| (outcome, outcome.verdict()));
+    let due = outcome.filter(|_| questions(plan, state, seen));
+    let verdict = due.map(|outcome| (outcome, outcome.verdict()));
 
     if analysis.weight > Weight::ZERO && target.pods.lost() {
         return lose_pods(plan, state, analysis, seen.now);
@@ -465,10 +458,12 @@ fn without_traffic(plan: &Plan, seen: &World, asked: Timestamp) -> Result<(), Pe
     if seen.apex_on_primary { Ok(()) } else { Err(Pending { waiting: Waiting::RoutePending, until: None }) }
 }
 
-/// The state with the target as it is seen now, if it is still the same version.
-fn acknowledged(state: &State, target: &TargetSeen) -> State {
-    let fence = state.target.as_ref().map(|fence| if fence.is(target) { fence.seen_again(target) } else { fence.clone() });
-    State { target: fence, ..state.clone() }
+/// No pods of the target are left. What happens to it while it has none is noted: the fence follows its generation,
+/// and pods that somebody asks for are pods of the app, which the primary is to have.
+fn stopped(state: &State, target: &TargetSeen) -> State {
+    let fence = state.target.as_ref().map(|fence| fence.seen_again(target));
+    let replicas = if target.replicas > 0 { target.replicas } else { state.replicas };
+    State { target: fence, canary: CanaryPods::Down, replicas, ..state.clone() }
 }
 
 fn progressing(state: &State, analysis: Analysis) -> State {

@@ -40,7 +40,9 @@ impl Target {
         match resource {
             [] => None,
             // A namespace has these two subresources; anything else in their place is a resource inside it.
-            ["namespaces", _, subresource @ ("status" | "finalize")] => Some(Self::subresource("namespaces", subresource)),
+            ["namespaces", _, subresource @ ("status" | "finalize")] => {
+                Some(Self::subresource("namespaces", subresource))
+            }
             ["namespaces", _, inside @ ..] if !inside.is_empty() => Self::at(inside),
             cluster_wide => Self::at(cluster_wide),
         }
@@ -93,7 +95,11 @@ mod tests {
             ("GET", "/apis/serin.dev/v1beta1/canaries?fieldSelector=metadata.name%3Dwatch=true", "list canaries"),
             ("POST", "/apis/apps/v1/namespaces/shop/controllerrevisions", "create controllerrevisions"),
             ("PUT", "/apis/coordination.k8s.io/v1/namespaces/serin-system/leases/serin", "update leases"),
-            ("PATCH", "/apis/serin.dev/v1beta1/namespaces/shop/canaries/web/status?fieldManager=s", "patch canaries/status"),
+            (
+                "PATCH",
+                "/apis/serin.dev/v1beta1/namespaces/shop/canaries/web/status?fieldManager=s",
+                "patch canaries/status",
+            ),
             ("DELETE", "/apis/apps/v1/namespaces/shop/deployments/web", "delete deployments"),
             ("DELETE", "/apis/apps/v1/namespaces/shop/deployments", "deletecollection deployments"),
             ("GET", "/api/v1/namespaces", "list namespaces"),

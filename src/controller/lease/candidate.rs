@@ -7,10 +7,10 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Client;
 use tokio::time::{Instant, sleep};
 
+use super::LEASE;
 use super::record::{claimed, wait_before_taking};
 use super::store::{Error, Store};
 use super::term::Term;
-use super::LEASE;
 use crate::telemetry::chain;
 
 /// A candidate looks at the Lease at least this often, and at most twice as often.

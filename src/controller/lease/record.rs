@@ -113,7 +113,9 @@ mod tests {
     fn an_edit_by_hand_can_lengthen_the_wait_within_reason_but_not_shorten_it() {
         let held = claimed(None, "a");
         let with = |seconds| LeaseSpec { lease_duration_seconds: seconds, ..held.clone() };
-        for (seconds, wait) in [(Some(15), 15), (Some(1), 15), (Some(-3), 15), (None, 15), (Some(60), 60), (Some(i32::MAX), 120)] {
+        for (seconds, wait) in
+            [(Some(15), 15), (Some(1), 15), (Some(-3), 15), (None, 15), (Some(60), 60), (Some(i32::MAX), 120)]
+        {
             assert_eq!(wait_before_taking(&with(seconds), "b"), Duration::from_secs(wait), "{seconds:?}");
         }
         let wiped = LeaseSpec { holder_identity: None, ..held.clone() };

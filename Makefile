@@ -1,0 +1,51 @@
+# Everything that a newcomer, a developer or CI types. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Outside the checkout, so that a clean checkout builds on what the last one built.
+SERIN_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/serin
+export SERIN_CACHE
+export CARGO_TARGET_DIR ?= $(SERIN_CACHE)/target
+
+.PHONY: help
+help: ## List what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+.PHONY: demo
+demo: cluster-up install ## Roll out a good version and a bad one on a real cluster, with live output
+	source e2e/cluster/env.sh && cargo run --quiet --package serin-e2e --bin demo
+
+.PHONY: test
+test: lint unit e2e ## All that CI checks
+
+.PHONY: lint
+lint: ## Format, clippy, documentation, charts, scripts
+	e2e/lint.sh
+
+.PHONY: unit
+unit: ## Tests that need no cluster
+	cargo test --workspace --quiet
+
+.PHONY: e2e
+e2e: cluster-up install ## The scenarios on the real cluster
+	e2e/run.sh
+
+.PHONY: generate
+generate: ## Write crds/ and the CRD chart from the types
+	cargo run --quiet --bin serin -- crds --directory crds
+	mkdir -p charts/serin-crds/files
+	cp crds/*.yaml charts/serin-crds/files/
+
+.PHONY: cluster-up
+cluster-up: ## Bring up a real Kubernetes, Traefik and Prometheus on this machine
+	e2e/cluster/up.sh
+
+.PHONY: cluster-down
+cluster-down: ## Stop them; what was built stays cached
+	e2e/cluster/down.sh
+
+.PHONY: install
+install: ## Build Serin and install it on the cluster by its charts
+	e2e/install.sh

@@ -1,0 +1,452 @@
+//! The app that is rolled out, and what can be asked of it and of its Canary.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::canary::Canary;
+use crate::load::{Gateway, Load, Report};
+use crate::objects::{Kind, Objects};
+use crate::recording::Recording;
+use crate::status::Status;
+use crate::wait::{once, wait_for};
+
+/// The rate of steady load, in requests a second: a tenth of it is enough for a verdict on a canary at 10 %.
+pub const RATE: u32 = 60;
+
+/// Pods of the demo app are there in two seconds; a busy machine with thirty of them takes its time.
+const READY_LIMIT: Duration = Duration::from_mins(2);
+
+/// A version of the demo app, and how it misbehaves.
+#[derive(Clone, Debug)]
+pub struct Version {
+    name: String,
+    fault_percent: u32,
+    delay_milliseconds: u32,
+    ready: bool,
+}
+
+/// The weights of a route, in percent as Serin writes them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Split {
+    pub primary: i64,
+    pub canary: i64,
+}
+
+/// A Deployment with its Service, its route and, once applied, its Canary, all of one name.
+#[derive(Clone)]
+pub struct App {
+    objects: Objects,
+    gateway: Gateway,
+    name: String,
+    host: String,
+}
+
+impl Version {
+    #[must_use]
+    pub fn good(name: &str) -> Self {
+        Self { name: name.to_owned(), fault_percent: 0, delay_milliseconds: 0, ready: true }
+    }
+
+    /// Of a hundred requests, so many fail with 500.
+    #[must_use]
+    pub fn failing(self, percent: u32) -> Self {
+        Self { fault_percent: percent, ..self }
+    }
+
+    #[must_use]
+    pub fn slow(self, milliseconds: u32) -> Self {
+        Self { delay_milliseconds: milliseconds, ..self }
+    }
+
+    #[must_use]
+    pub fn never_ready(self) -> Self {
+        Self { ready: false, ..self }
+    }
+
+    fn containers(&self) -> Value {
+        json!([{
+            "name": "app",
+            "image": "docker.io/local/demo-app:latest",
+            "imagePullPolicy": "IfNotPresent",
+            "env": [
+                {"name": "VERSION", "value": self.name},
+                {"name": "FAULT_PERCENT", "value": self.fault_percent.to_string()},
+                {"name": "DELAY_MS", "value": self.delay_milliseconds.to_string()},
+                {"name": "READY", "value": self.ready.to_string()},
+            ],
+            "ports": [{"name": "http", "containerPort": 8080}],
+            "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1},
+            // No limit of CPU: a throttled pod would look like a slow version.
+            "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"memory": "64Mi"}},
+        }])
+    }
+}
+
+impl Split {
+    /// The weights that a route gives to the two Services of an app; nothing when it does not name them.
+    #[must_use]
+    pub fn of(route: &Value, app: &str) -> Option<Self> {
+        let weight = |service: &str| {
+            let backends = route["spec"]["rules"].as_array()?.iter().filter_map(|rule| rule["backendRefs"].as_array());
+            let mut named = backends.flatten().filter(|backend| backend["name"] == service);
+            // The weight of a backend that names none is 1.
+            named.next().map(|backend| backend["weight"].as_i64().unwrap_or(1))
+        };
+        let primary = weight(&format!("{app}-primary"))?;
+        Some(Self { primary, canary: weight(&format!("{app}-canary")).unwrap_or_default() })
+    }
+
+    /// Writes the weights into a route, as somebody would who does not know about Serin.
+    pub fn write_into(self, route: &mut Value, app: &str) {
+        let rules = route["spec"]["rules"].as_array_mut().into_iter().flatten();
+        for backend in rules.filter_map(|rule| rule["backendRefs"].as_array_mut()).flatten() {
+            if backend["name"] == format!("{app}-primary") {
+                backend["weight"] = json!(self.primary);
+            } else if backend["name"] == format!("{app}-canary") {
+                backend["weight"] = json!(self.canary);
+            }
+        }
+    }
+}
+
+/// The version that a pod template deploys.
+#[must_use]
+pub fn version_of(template: &Value) -> Option<String> {
+    let variables = template["spec"]["containers"][0]["env"].as_array()?;
+    let version = variables.iter().find(|variable| variable["name"] == "VERSION")?;
+    Some(version["value"].as_str()?.to_owned())
+}
+
+impl App {
+    #[must_use]
+    pub fn new(objects: &Objects, gateway: &Gateway, name: &str, host: &str) -> Self {
+        Self { objects: objects.clone(), gateway: gateway.clone(), name: name.to_owned(), host: host.to_owned() }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn primary(&self) -> String {
+        format!("{}-primary", self.name)
+    }
+
+    #[must_use]
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    // ---- doing
+
+    /// Deploys the app as its users know it before Serin: a Deployment, a Service and a route to it.
+    ///
+    /// # Errors
+    /// When an object is refused.
+    pub async fn deploy(&self, version: &Version, replicas: u32) -> Result<()> {
+        self.objects.create(Kind::Deployment, self.deployment(version, replicas)).await?;
+        self.objects.create(Kind::Service, self.service()).await?;
+        self.objects.create(Kind::HttpRoute, self.route()).await
+    }
+
+    /// Waits until all replicas are ready and the gateway knows the way to them.
+    ///
+    /// # Errors
+    /// When they do not become ready in time.
+    pub async fn serves(&self, replicas: u32) -> Result<()> {
+        let what = format!("{}: {replicas} replicas are available", self.name);
+        let available = async || {
+            let deployment = self.objects.get(Kind::Deployment, &self.name).await?;
+            Ok(once(deployment["status"]["availableReplicas"].as_u64() == Some(replicas.into())))
+        };
+        wait_for(&what, READY_LIMIT, available).await?;
+        let answers = async || Ok(once(self.burst(20, 4).await?.failed() == 0));
+        wait_for(&format!("{}: the gateway answers", self.name), READY_LIMIT, answers).await
+    }
+
+    /// # Errors
+    /// When the Canary is refused.
+    pub async fn apply(&self, canary: &Canary) -> Result<()> {
+        let manifest = canary.manifest(self.objects.namespace(), &self.name, &self.host);
+        self.objects.create(Kind::Canary, manifest).await
+    }
+
+    /// Deploys the app, applies its Canary, and waits until Serin has taken over.
+    ///
+    /// # Errors
+    /// When that does not happen in time.
+    pub async fn start(&self, version: &Version, replicas: u32, canary: &Canary) -> Result<()> {
+        self.deploy(version, replicas).await?;
+        self.serves(replicas).await?;
+        self.apply(canary).await?;
+        self.initialized().await
+    }
+
+    /// # Errors
+    /// When Serin does not take over in time.
+    pub async fn initialized(&self) -> Result<()> {
+        self.status_where("is Initialized", READY_LIMIT, |status| status.phase == "Initialized").await?;
+        Ok(())
+    }
+
+    /// Sets the version of the Deployment, as a user's pipeline would.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn set_version(&self, version: &Version) -> Result<()> {
+        println!("  → {} gets {version:?}", self.name);
+        let patch = json!({"spec": {"template": {"spec": {"containers": version.containers()}}}});
+        self.objects.merge(Kind::Deployment, &self.name, patch).await
+    }
+
+    /// Sets the version, waits until Serin has seen it, and answers with its revision.
+    ///
+    /// # Errors
+    /// When Serin does not see it in time.
+    pub async fn roll_out(&self, version: &Version) -> Result<String> {
+        let before = self.status().await?.candidate().to_owned();
+        self.set_version(version).await?;
+        let seen = |status: &Status| !status.candidate().is_empty() && status.candidate() != before;
+        let status = self.status_where("has a new candidate", Duration::from_secs(20), seen).await?;
+        Ok(status.candidate().to_owned())
+    }
+
+    /// Deletes the Canary and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it does not go in time.
+    pub async fn delete_canary(&self) -> Result<()> {
+        self.objects.delete(Kind::Canary, &self.name).await?;
+        let gone = async || Ok(once(self.objects.find(Kind::Canary, &self.name).await?.is_none()));
+        wait_for(&format!("{}: the Canary is gone", self.name), Duration::from_mins(1), gone).await
+    }
+
+    /// Overwrites the weights of the route by hand.
+    ///
+    /// # Errors
+    /// When the route does not split, or the API server refuses.
+    pub async fn overwrite_split(&self, split: Split) -> Result<()> {
+        let mut route = self.objects.get(Kind::HttpRoute, &self.name).await?;
+        ensure!(Split::of(&route, &self.name).is_some(), "the route does not name the primary: {}", route["spec"]);
+        split.write_into(&mut route, &self.name);
+        // A patch and not a replacement: the gateway writes its status at any time, and that would be a conflict.
+        let patch = json!({"spec": {"rules": route["spec"]["rules"]}});
+        self.objects.merge(Kind::HttpRoute, &self.name, patch).await
+    }
+
+    /// # Errors
+    /// Never at the rate of the scenarios.
+    pub fn load(&self) -> Result<Load> {
+        Load::start(&self.gateway, &self.host, RATE)
+    }
+
+    /// # Errors
+    /// When the burst is larger than a load may be.
+    pub async fn burst(&self, count: usize, concurrency: usize) -> Result<Report> {
+        self.gateway.burst(&self.host, count, concurrency).await
+    }
+
+    /// Starts to record what changes.
+    #[must_use]
+    pub fn record(&self) -> Recording {
+        Recording::start(&self.objects, &self.name)
+    }
+
+    // ---- asking
+
+    /// # Errors
+    /// When there is no Canary, or its status is not what the API promises.
+    pub async fn status(&self) -> Result<Status> {
+        Status::of(&self.objects.get(Kind::Canary, &self.name).await?)
+    }
+
+    /// # Errors
+    /// When there is no route.
+    pub async fn split(&self) -> Result<Option<Split>> {
+        Ok(Split::of(&self.objects.get(Kind::HttpRoute, &self.name).await?, &self.name))
+    }
+
+    /// The replicas that a Deployment wants and those that it has, ready or not.
+    ///
+    /// # Errors
+    /// When there is no such Deployment.
+    pub async fn replicas(&self, deployment: &str) -> Result<(u64, u64)> {
+        let deployment = self.objects.get(Kind::Deployment, deployment).await?;
+        let has = deployment["status"]["replicas"].as_u64().unwrap_or_default();
+        Ok((deployment["spec"]["replicas"].as_u64().unwrap_or(1), has))
+    }
+
+    /// The pod template of a Deployment.
+    ///
+    /// # Errors
+    /// When there is no such Deployment.
+    pub async fn template(&self, deployment: &str) -> Result<Value> {
+        Ok(self.objects.get(Kind::Deployment, deployment).await?["spec"]["template"].take())
+    }
+
+    /// The events about the Canary with a reason: their sentences.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn events(&self, reason: &str) -> Result<Vec<String>> {
+        let events = self.objects.list(Kind::Event, "").await?;
+        let ours = events.iter().filter(|event| {
+            let regarding = &event["regarding"];
+            regarding["kind"] == "Canary" && regarding["name"] == self.name.as_str() && event["reason"] == reason
+        });
+        Ok(ours.map(|event| event["note"].as_str().unwrap_or_default().to_owned()).collect())
+    }
+
+    // ---- waiting
+
+    /// Waits for a status.
+    ///
+    /// # Errors
+    /// When it does not come in time.
+    pub async fn status_where(&self, what: &str, limit: Duration, holds: impl Fn(&Status) -> bool) -> Result<Status> {
+        let question = async || Ok(Some(self.status().await?).filter(&holds));
+        wait_for(&format!("{} {what}", self.name), limit, question).await
+    }
+
+    /// Waits until a revision has reached a step.
+    ///
+    /// # Errors
+    /// When it ends before, or does not get there in time.
+    pub async fn reaches_step(&self, revision: &str, step: i64) -> Result<Status> {
+        let what = format!("{}: revision {revision} reaches step {step}", self.name);
+        let question = async || {
+            let status = self.status().await?;
+            if status.ended(revision) {
+                bail!("the rollout ended as {} before: {:?}", status.phase, status.history.last());
+            }
+            Ok(Some(status).filter(|status| status.candidate() == revision && status.step >= step))
+        };
+        wait_for(&what, Duration::from_secs(90), question).await
+    }
+
+    /// Waits for the end of a rollout, whatever it is.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn ends(&self, revision: &str, limit: Duration) -> Result<Status> {
+        self.status_where("has ended its rollout", limit, |status| status.ended(revision)).await
+    }
+
+    /// Waits for the end of a rollout, and insists on how it ends.
+    ///
+    /// # Errors
+    /// When it ends otherwise, or not in time.
+    pub async fn ends_as(&self, phase: &str, revision: &str, limit: Duration) -> Result<Status> {
+        let status = self.ends(revision, limit).await?;
+        ensure!(status.phase == phase, "ended as {} and not as {phase}: {:#?}", status.phase, status.history);
+        Ok(status)
+    }
+
+    /// Waits until the Deployment of the canary has no pods.
+    ///
+    /// # Errors
+    /// When it still has some after the drain delay and the grace period of its pods.
+    pub async fn scaled_down(&self) -> Result<()> {
+        let what = format!("{}: the canary has no pods", self.name);
+        let empty = async || Ok(once(self.replicas(&self.name).await? == (0, 0)));
+        wait_for(&what, Duration::from_secs(30), empty).await
+    }
+
+    /// Waits until the route has a split.
+    ///
+    /// # Errors
+    /// When it does not get it in time.
+    pub async fn splits(&self, split: Split, limit: Duration) -> Result<()> {
+        let question = async || Ok(once(self.split().await? == Some(split)));
+        wait_for(&format!("{}: the route has {split:?}", self.name), limit, question).await
+    }
+
+    // ---- objects
+
+    fn deployment(&self, version: &Version, replicas: u32) -> Value {
+        let labels = json!({"app": self.name});
+        json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": self.name, "labels": labels},
+            "spec": {
+                "replicas": replicas,
+                "minReadySeconds": 0,
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {
+                        "automountServiceAccountToken": false,
+                        "terminationGracePeriodSeconds": 10,
+                        "containers": version.containers(),
+                    },
+                },
+            },
+        })
+    }
+
+    fn service(&self) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": self.name, "labels": {"app": self.name}},
+            "spec": {"selector": {"app": self.name}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
+        })
+    }
+
+    fn route(&self) -> Value {
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": {"name": self.name, "labels": {"app": self.name}},
+            "spec": {
+                "parentRefs": [{"name": "gateway", "namespace": "gateway-system"}],
+                "hostnames": [self.host],
+                "rules": [{
+                    "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+                    "backendRefs": [{"name": self.name, "port": 80}],
+                }],
+            },
+        })
+    }
+}
+
+/// The revisions of a Canary that Serin has on record.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn recorded_revisions(app: &App) -> Result<Vec<Value>> {
+    let revisions = app.objects().list(Kind::ControllerRevision, &format!("serin.dev/canary={}", app.name())).await;
+    revisions.context("list the recorded revisions")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_are_read_and_written_where_the_services_are_named() {
+        let mut route = json!({"spec": {"rules": [
+            {"backendRefs": [{"name": "other", "weight": 5}]},
+            {"backendRefs": [{"name": "app-primary", "weight": 80}, {"name": "app-canary", "weight": 20}]},
+        ]}});
+        assert_eq!(Split::of(&route, "app"), Some(Split { primary: 80, canary: 20 }));
+        Split { primary: 0, canary: 100 }.write_into(&mut route, "app");
+        assert_eq!(Split::of(&route, "app"), Some(Split { primary: 0, canary: 100 }));
+        assert_eq!(route["spec"]["rules"][0]["backendRefs"][0]["weight"], 5);
+        assert_eq!(Split::of(&json!({"spec": {"rules": [{"backendRefs": [{"name": "app"}]}]}}), "app"), None);
+        assert_eq!(Split::of(&json!({"spec": {}}), "app"), None);
+    }
+
+    #[test]
+    fn the_version_of_a_template() {
+        let version = Version::good("v2").failing(30).slow(5).never_ready();
+        let template = json!({"spec": {"containers": version.containers()}});
+        assert_eq!(version_of(&template).as_deref(), Some("v2"));
+        assert_eq!(template["spec"]["containers"][0]["env"][3], json!({"name": "READY", "value": "false"}));
+        assert_eq!(version_of(&json!({})), None);
+    }
+}

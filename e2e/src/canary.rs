@@ -1,0 +1,126 @@
+//! The `Canary` of an app: short intervals, and whatever a scenario wants otherwise.
+
+use serde_json::{Value, json};
+
+/// A Canary in the making; without further words it checks the success rate every two seconds in steps of 10 up to 50.
+#[derive(Clone, Debug)]
+pub struct Canary {
+    spec: Value,
+}
+
+impl Default for Canary {
+    fn default() -> Self {
+        Self {
+            spec: json!({
+                "progressDeadlineSeconds": 60,
+                "service": {
+                    "port": 80,
+                    "targetPort": "http",
+                    "gatewayRefs": [{"name": "gateway", "namespace": "gateway-system"}],
+                },
+                "analysis": {
+                    "interval": "2s",
+                    "threshold": 2,
+                    "maxWeight": 50,
+                    "stepWeight": 10,
+                    "inconclusiveLimit": 5,
+                    "onInconclusive": "Rollback",
+                    "metrics": [
+                        {"name": "request-success-rate", "interval": "5s", "thresholdRange": {"min": 99}},
+                        {"name": "request-duration", "interval": "5s", "thresholdRange": {"max": 500}},
+                    ],
+                },
+            }),
+        }
+    }
+}
+
+impl Canary {
+    #[must_use]
+    pub fn interval(self, seconds: u32) -> Self {
+        self.analysis("interval", json!(format!("{seconds}s")))
+    }
+
+    /// Failed checks until the rollback.
+    #[must_use]
+    pub fn threshold(self, checks: u32) -> Self {
+        self.analysis("threshold", json!(checks))
+    }
+
+    #[must_use]
+    pub fn steps(self, weights: &[u32]) -> Self {
+        let canary = self.analysis("stepWeights", json!(weights));
+        canary.without("stepWeight").without("maxWeight")
+    }
+
+    /// What happens after so many checks in a row that gave no verdict.
+    #[must_use]
+    pub fn on_inconclusive(self, policy: &str, limit: u32) -> Self {
+        self.analysis("onInconclusive", json!(policy)).analysis("inconclusiveLimit", json!(limit))
+    }
+
+    #[must_use]
+    pub fn progress_deadline(self, seconds: u32) -> Self {
+        self.spec("progressDeadlineSeconds", json!(seconds))
+    }
+
+    #[must_use]
+    pub fn revert_on_deletion(self) -> Self {
+        self.spec("revertOnDeletion", json!(true))
+    }
+
+    /// Sets any other field of the analysis.
+    #[must_use]
+    pub fn analysis(mut self, field: &str, value: Value) -> Self {
+        self.spec["analysis"][field] = value;
+        self
+    }
+
+    /// Sets any other field of the spec.
+    #[must_use]
+    pub fn spec(mut self, field: &str, value: Value) -> Self {
+        self.spec[field] = value;
+        self
+    }
+
+    fn without(mut self, field: &str) -> Self {
+        if let Some(analysis) = self.spec["analysis"].as_object_mut() {
+            analysis.remove(field);
+        }
+        self
+    }
+
+    /// The object, for the Deployment of the same name.
+    #[must_use]
+    pub fn manifest(&self, namespace: &str, name: &str, host: &str) -> Value {
+        let mut spec = self.spec.clone();
+        spec["targetRef"] = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name});
+        spec["service"]["hosts"] = json!([host]);
+        json!({
+            "apiVersion": "serin.dev/v1beta1",
+            "kind": "Canary",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": spec,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_changes_what_it_names_and_nothing_else() {
+        let canary = Canary::default().interval(1).steps(&[10, 30]).on_inconclusive("Hold", 3).revert_on_deletion();
+        let manifest = canary.manifest("space", "app", "app.demo");
+        let analysis = &manifest["spec"]["analysis"];
+        assert_eq!(analysis["interval"], "1s");
+        assert_eq!(analysis["stepWeights"], json!([10, 30]));
+        assert_eq!((&analysis["stepWeight"], &analysis["maxWeight"]), (&Value::Null, &Value::Null));
+        assert_eq!((&analysis["onInconclusive"], &analysis["inconclusiveLimit"]), (&json!("Hold"), &json!(3)));
+        assert_eq!(analysis["metrics"].as_array().map(Vec::len), Some(2));
+        assert_eq!(manifest["spec"]["revertOnDeletion"], true);
+        assert_eq!(manifest["spec"]["targetRef"]["name"], "app");
+        assert_eq!(manifest["spec"]["service"]["hosts"], json!(["app.demo"]));
+    }
+}

@@ -1,0 +1,176 @@
+//! Acting: every object is made to say what the recorded state says.
+//!
+//! Invariant: nothing here decides. A write carries the version that it was rendered from; when somebody else was
+//! quicker, it is rendered again from what is there now, if the recorded state still is the newest.
+
+use super::cache::Key;
+use super::context::Context;
+use super::error::Error;
+use super::observe::Found;
+use super::rollout::Rollout;
+use crate::api::Canary;
+use crate::domain::{Farewell, Phase, Plan, Routing, State, Traffic, Weight};
+use crate::object;
+use crate::workload::{self, Selector, Wanted};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+/// How often a write is tried against somebody who writes the same object all the time.
+const ATTEMPTS: usize = 5;
+
+/// What is to be made true.
+pub(super) struct Intent<'a> {
+    pub(super) context: &'a Context,
+    pub(super) rollout: &'a Rollout,
+    /// As it was recorded.
+    pub(super) canary: &'a Canary,
+    pub(super) plan: &'a Plan,
+    pub(super) state: &'a State,
+    pub(super) found: &'a Found,
+    pub(super) now: Timestamp,
+}
+
+impl Intent<'_> {
+    /// Makes it true. Traffic that is to leave the canary leaves first, and waits for nothing else.
+    pub(super) async fn carry_out(&self) -> Result<(), Error> {
+        let selector = self.found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
+        if self.is_retreat() {
+            self.route().await?;
+        }
+        if let (Some(selector), Some(target)) = (selector, &self.found.target) {
+            self.services(selector).await?;
+            self.primary(target).await?;
+            self.apex(selector).await?;
+        }
+        self.route().await?;
+        if let Some(target) = &self.found.target {
+            self.scale(target).await?;
+        }
+        Ok(())
+    }
+
+    fn is_retreat(&self) -> bool {
+        let shown = match self.rollout.mesh.observe(&self.rollout.routed, &self.found.routes) {
+            Routing::Split(weight, _) => weight,
+            Routing::Mixed => Weight::FULL,
+            Routing::Missing | Routing::Whole(_) | Routing::Unusable(_) => Weight::ZERO,
+        };
+        matches!(self.state.traffic(), Traffic::Split(weight) if weight < shown)
+    }
+
+    async fn route(&self) -> Result<(), Error> {
+        let Rollout { mesh, routed, .. } = self.rollout;
+        let traffic = self.state.traffic();
+        for (place, key) in self.rollout.routes().iter().enumerate() {
+            let render = |found: Option<&Value>| {
+                let mut all = self.found.routes.clone();
+                all[place] = found.cloned();
+                Ok(mesh.render(routed, traffic, &all).swap_remove(place).map(|object| self.handed_on(object)))
+            };
+            self.converge(key, self.found.routes[place].as_ref(), render).await?;
+        }
+        Ok(())
+    }
+
+    async fn services(&self, selector: &Selector) -> Result<(), Error> {
+        for (place, suffix) in ["-primary", "-canary"].into_iter().enumerate() {
+            let render = |found: Option<&Value>| {
+                let mut pair = [None, None];
+                pair[place] = found;
+                let [primary, canary] = workload::versions(&self.rollout.app, selector, pair);
+                Ok(Some(self.kept([primary, canary].into_iter().nth(place).unwrap_or_default())))
+            };
+            self.converge(&self.rollout.service(suffix), self.found.versions[place].as_ref(), render).await?;
+        }
+        Ok(())
+    }
+
+    async fn primary(&self, target: &Value) -> Result<(), Error> {
+        let Some(revision) = self.state.primary_revision() else { return Ok(()) };
+        let record = self.context.cache.get(&self.rollout.record(revision));
+        let template = record.as_ref().and_then(workload::recorded_template);
+        let wanted = Wanted { revision, template, replicas: self.state.replicas };
+        let render = |found: Option<&Value>| {
+            let primary = self.rollout.workload.primary(&self.rollout.app, target, found, wanted);
+            primary.map(|primary| Some(self.kept(primary))).map_err(Error::Render)
+        };
+        self.converge(&self.rollout.primary(), self.found.primary.as_ref(), render).await
+    }
+
+    async fn apex(&self, selector: &Selector) -> Result<(), Error> {
+        let render = |found: Option<&Value>| {
+            let service = workload::apex(&self.rollout.app, selector, self.state.traffic(), found);
+            Ok(Some(self.handed_on(service)))
+        };
+        self.converge(&self.rollout.service(""), self.found.apex.as_ref(), render).await
+    }
+
+    async fn scale(&self, target: &Value) -> Result<(), Error> {
+        let scale = self.state.scale(self.plan, self.now);
+        let render = |found: Option<&Value>| Ok(found.map(|found| self.rollout.workload.scaled(found, scale)));
+        self.converge(&self.rollout.target(), Some(target), render).await
+    }
+
+    /// An object that the users' traffic goes through: when the Canary goes it stays, unless everything is to be as
+    /// before.
+    fn handed_on(&self, mut object: Value) -> Value {
+        let released = matches!(self.state.phase, Phase::Terminating { stage: Farewell::Released, .. });
+        if released && !self.canary.spec.revert_on_deletion {
+            object::disown(&mut object, &self.rollout.uid, None);
+        }
+        self.kept(object)
+    }
+
+    /// An object that goes on serving without its Canary belongs to the target, and goes with it.
+    fn kept(&self, mut object: Value) -> Value {
+        if let (Phase::Terminating { stage: Farewell::Kept, .. }, Some(target)) = (&self.state.phase, &self.found.target) {
+            let resource = self.rollout.workload.resource();
+            let heir = json!({
+                "apiVersion": resource.api_version,
+                "kind": resource.kind,
+                "name": target["metadata"]["name"],
+                "uid": target["metadata"]["uid"],
+            });
+            object::disown(&mut object, &self.rollout.uid, Some(&heir));
+        }
+        object
+    }
+
+    /// Makes one object what `render` says, beginning from what was found.
+    async fn converge(
+        &self,
+        key: &Key,
+        found: Option<&Value>,
+        render: impl Fn(Option<&Value>) -> Result<Option<Value>, Error>,
+    ) -> Result<(), Error> {
+        // What this pass itself has written is newer than what it looked at.
+        let mut found = self.context.cache.newest(key, found.cloned());
+        for _ in 0..ATTEMPTS {
+            let Some(wanted) = render(found.as_ref())? else { return Ok(()) };
+            let written = match &found {
+                Some(found) if *found == wanted => return Ok(()),
+                Some(found) => self.context.change(key, found, &wanted).await,
+                None => self.context.create(key, &wanted).await,
+            };
+            match written {
+                Ok(written) if render(Some(&written))?.as_ref() == Some(&written) => return Ok(()),
+                Ok(_) => return Err(Error::Keep(key.clone())),
+                Err(error) if error.is_conflict() => {
+                    self.still_newest().await?;
+                    found = self.context.read(key).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Supersede(key.clone()))
+    }
+
+    /// Whether the recorded state still is the newest: an instance that stood still must not undo what came after.
+    async fn still_newest(&self) -> Result<(), Error> {
+        let key = &self.rollout.key;
+        let now = self.context.read(key).await?;
+        let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
+        if version == self.canary.resource_version().as_deref() { Ok(()) } else { Err(Error::Supersede(key.clone())) }
+    }
+}

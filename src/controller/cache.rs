@@ -1,0 +1,135 @@
+//! What the watches have seen, and what this process has written since.
+//!
+//! Invariant: a pass never acts on an object that is older than this process's own last write to it.
+
+use kube::ResourceExt;
+use kube::core::{ApiResource, DynamicObject};
+use kube::runtime::reflector::{ObjectRef, Store};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A watch that has not shown a write after this long will not: the object was deleted again.
+const WATCH_LAG: Duration = Duration::from_secs(30);
+
+/// Names one object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Its kind.
+    pub resource: ApiResource,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}/{}", self.resource.kind, self.namespace, self.name)
+    }
+}
+
+/// The objects of all kinds that Serin reads.
+#[derive(Default)]
+pub struct Cache {
+    watched: BTreeMap<String, (ApiResource, Store<DynamicObject>)>,
+    written: Mutex<HashMap<Key, (Value, Instant)>>,
+}
+
+impl Cache {
+    /// Reads objects of this kind from a watch.
+    pub fn add(&mut self, resource: ApiResource, store: Store<DynamicObject>) {
+        self.watched.insert(resource.kind.clone(), (resource, store));
+    }
+
+    /// Returns when every watch has listed its objects once.
+    pub async fn ready(&self) {
+        for (_, store) in self.watched.values() {
+            // An error means that the watch was dropped: the process is stopping.
+            let _ = store.wait_until_ready().await;
+        }
+    }
+
+    /// The newest known version of an object.
+    pub fn get(&self, key: &Key) -> Option<Value> {
+        let reference = ObjectRef::new_with(&key.name, key.resource.clone()).within(&key.namespace);
+        let (_, store) = self.watched.get(&key.resource.kind)?;
+        let watched = store.get(&reference).and_then(|object| serde_json::to_value(&*object).ok());
+        self.newest(key, watched)
+    }
+
+    /// All objects of a kind for which `matches` holds, as the watch shows them.
+    pub fn list(&self, kind: &str, matches: impl Fn(&DynamicObject) -> bool) -> Vec<Value> {
+        let Some((_, store)) = self.watched.get(kind) else { return vec![] };
+        let found = store.state_filter(matches);
+        found.iter().filter_map(|object| serde_json::to_value(&**object).ok()).collect()
+    }
+
+    /// Remembers what the API server answered to a write.
+    pub fn wrote(&self, key: Key, object: Value) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.insert(key, (object, Instant::now()));
+    }
+
+    /// The newer of what a watch shows and what was written.
+    pub fn newest(&self, key: &Key, watched: Option<Value>) -> Option<Value> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((ours, at)) = written.get(key) else { return watched };
+        let caught_up = match &watched {
+            Some(watched) => version(watched) >= version(ours),
+            None => at.elapsed() > WATCH_LAG,
+        };
+        if caught_up {
+            written.remove(key);
+            return watched;
+        }
+        Some(ours.clone())
+    }
+}
+
+/// Resource versions of one kind are comparable numbers (KEP-5504).
+fn version(object: &Value) -> u128 {
+    object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// Drops what is never looked at, before it is cached.
+pub fn slim(object: &mut DynamicObject) {
+    object.managed_fields_mut().clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::GroupVersionKind;
+    use serde_json::json;
+
+    fn key() -> Key {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"));
+        Key { resource, namespace: "shop".into(), name: "web".into() }
+    }
+
+    fn at(version: &str) -> Value {
+        json!({"metadata": {"resourceVersion": version}})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stale_watch_does_not_undo_a_write() {
+        let cache = Cache::default();
+        cache.wrote(key(), at("10"));
+        assert_eq!(cache.newest(&key(), Some(at("9"))), Some(at("10")));
+        assert_eq!(cache.newest(&key(), None), Some(at("10")), "created a moment ago");
+        assert_eq!(cache.newest(&key(), Some(at("11"))), Some(at("11")));
+        assert_eq!(cache.newest(&key(), Some(at("9"))), Some(at("9")), "a write is forgotten once the watch shows it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_no_watch_ever_shows_is_forgotten() {
+        let cache = Cache::default();
+        cache.wrote(key(), at("10"));
+        tokio::time::advance(WATCH_LAG * 2).await;
+        assert_eq!(cache.newest(&key(), None), None);
+    }
+}

@@ -1,0 +1,232 @@
+//! What every pass shares, and the one door to the API server.
+//!
+//! Invariant: no write leaves without certain leadership, and no call without a deadline.
+
+use super::cache::{Cache, Key};
+use super::clock::Clock;
+use super::error::Error;
+use super::lease::Leadership;
+use super::settings::Settings;
+use crate::api::{Canary, Defaults, MetricTemplate};
+use crate::telemetry::Metrics;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, Resource};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::Store;
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// The name under which fields are written.
+const MANAGER: &str = "serin";
+
+/// Longer than an API server under load takes, and shorter than anybody's patience.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// What every pass shares.
+pub struct Context {
+    /// Speaks to the API server.
+    pub client: Client,
+    /// What the operator was told.
+    pub settings: Settings,
+    /// The right to write.
+    pub leadership: Leadership,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Objects of all kinds but the two below.
+    pub cache: Cache,
+    /// Query templates.
+    pub templates: Store<MetricTemplate>,
+    /// Events.
+    pub recorder: Recorder,
+    /// Connections to metric providers: with, and without a look at certificates.
+    pub http: [reqwest::Client; 2],
+    /// Time.
+    pub clock: Clock,
+    /// How often in a row a pass failed, by Canary.
+    failures: Mutex<HashMap<Key, u32>>,
+}
+
+impl Context {
+    /// # Errors
+    /// When the connections to metric providers cannot be set up.
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        leadership: Leadership,
+        metrics: Arc<Metrics>,
+        cache: Cache,
+        templates: Store<MetricTemplate>,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let connections = |insecure| {
+            let built = crate::metrics::prometheus::connections(insecure).build();
+            built.map_err(|error| Error::Start(format!("no HTTP client: {error}")))
+        };
+        let reporter = Reporter { controller: MANAGER.into(), instance: None };
+        Ok(Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            http: [connections(false)?, connections(true)?],
+            client,
+            settings,
+            leadership,
+            metrics,
+            cache,
+            templates,
+            clock,
+            failures: Mutex::default(),
+        })
+    }
+
+    /// What the flags say where a spec does not.
+    #[must_use]
+    pub fn defaults(&self) -> Defaults {
+        Defaults { drain_delay: self.settings.drain_delay, route_grace: self.settings.route_grace }
+    }
+
+    /// The Canary as it was last written, if that is newer than what the watch shows.
+    ///
+    /// # Errors
+    /// When it cannot be read as one.
+    pub fn newest(&self, canary: &Canary) -> Result<Canary, Error> {
+        let key = canary_key(canary);
+        let decode = |source| Error::Decode { key: key.clone(), source };
+        let watched = serde_json::to_value(canary).map_err(decode)?;
+        let newest = self.cache.newest(&key, Some(watched)).unwrap_or_default();
+        serde_json::from_value(newest).map_err(decode)
+    }
+
+    /// Reads an object from the API server itself.
+    ///
+    /// # Errors
+    /// When it does not answer, or says no.
+    pub async fn read(&self, key: &Key) -> Result<Option<Value>, Error> {
+        let found = self.call("read", key, self.api(key).get_opt(&key.name)).await?;
+        found.map(|object| as_value(key, &object)).transpose()
+    }
+
+    /// Makes an object.
+    ///
+    /// # Errors
+    /// When leadership is not certain, or the API server says no.
+    pub async fn create(&self, key: &Key, object: &Value) -> Result<Value, Error> {
+        self.may_write()?;
+        let decode = |source| Error::Decode { key: key.clone(), source };
+        let object: DynamicObject = serde_json::from_value(object.clone()).map_err(decode)?;
+        let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        let made = self.call("create", key, self.api(key).create(&parameters, &object)).await?;
+        self.wrote(key, &made)
+    }
+
+    /// Changes what differs between `found` and `wanted`, if the object still is what was found.
+    ///
+    /// # Errors
+    /// When leadership is not certain, or the API server says no; a conflict when the object has changed.
+    pub async fn change(&self, key: &Key, found: &Value, wanted: &Value) -> Result<Value, Error> {
+        self.may_write()?;
+        let mut patch = json_patch::diff(found, wanted);
+        let fence = json!({"op": "add", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]});
+        let fence = serde_json::from_value(fence).map_err(|source| Error::Patch { key: key.clone(), source })?;
+        patch.0.push(fence);
+        let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let patch = Patch::Json::<()>(patch);
+        let changed = self.call("change", key, self.api(key).patch(&key.name, &parameters, &patch)).await?;
+        self.wrote(key, &changed)
+    }
+
+    /// Replaces the status, if the Canary still is what was read.
+    ///
+    /// # Errors
+    /// When leadership is not certain, or the API server says no; a conflict when the Canary has changed.
+    pub async fn replace_status(&self, canary: &Canary) -> Result<Canary, Error> {
+        self.may_write()?;
+        let key = canary_key(canary);
+        let api: Api<Canary> = Api::namespaced(self.client.clone(), &key.namespace);
+        let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        let canary = self.call("record", &key, api.replace_status(&key.name, &parameters, canary)).await?;
+        let value = serde_json::to_value(&canary).map_err(|source| Error::Decode { key: key.clone(), source })?;
+        self.cache.wrote(key, value);
+        Ok(canary)
+    }
+
+    /// Deletes an object; that it is gone already is as good.
+    ///
+    /// # Errors
+    /// When leadership is not certain, or the API server says no.
+    pub async fn delete(&self, key: &Key) -> Result<(), Error> {
+        self.may_write()?;
+        match self.call("delete", key, self.api(key).delete(&key.name, &kube::api::DeleteParams::default())).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some(404) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives any call to the API server its deadline, and its failure a name.
+    ///
+    /// # Errors
+    /// Says what was being done to what.
+    pub async fn call<T>(
+        &self,
+        verb: &'static str,
+        key: &Key,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Error> {
+        match timeout(CALL_LIMIT, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) => Err(Error::Call { verb, key: key.clone(), source: Box::new(source) }),
+            Err(_) => Err(Error::TimeOut { verb, key: key.clone(), limit: CALL_LIMIT }),
+        }
+    }
+
+    /// Counts a failed pass of a Canary; answers how many in a row that makes.
+    pub fn failed(&self, key: &Key) -> u32 {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(key.clone()).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// How often in a row the passes of a Canary failed.
+    #[must_use]
+    pub fn failures(&self, key: &Key) -> u32 {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(key).copied().unwrap_or_default()
+    }
+
+    /// Forgets the failed passes of a Canary.
+    pub fn succeeded(&self, key: &Key) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    fn may_write(&self) -> Result<(), Error> {
+        if self.leadership.is_certain() { Ok(()) } else { Err(Error::Lead) }
+    }
+
+    fn api(&self, key: &Key) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &key.namespace, &key.resource)
+    }
+
+    fn wrote(&self, key: &Key, object: &DynamicObject) -> Result<Value, Error> {
+        let value = as_value(key, object)?;
+        self.cache.wrote(key.clone(), value.clone());
+        Ok(value)
+    }
+}
+
+/// Names a Canary.
+#[must_use]
+pub fn canary_key(canary: &impl Resource<DynamicType = ()>) -> Key {
+    let namespace = canary.namespace().unwrap_or_default();
+    Key { resource: ApiResource::erase::<Canary>(&()), namespace, name: canary.name_any() }
+}
+
+fn as_value(key: &Key, object: &DynamicObject) -> Result<Value, Error> {
+    let mut object = object.clone();
+    super::cache::slim(&mut object);
+    serde_json::to_value(&object).map_err(|source| Error::Decode { key: key.clone(), source })
+}

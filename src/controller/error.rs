@@ -1,0 +1,80 @@
+//! Why a pass could not be finished.
+
+use super::cache::Key;
+use std::time::Duration;
+
+/// Why a pass could not be finished. It is tried again; what was recorded stays.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server said no, or nothing.
+    #[error("could not {verb} {key}")]
+    Call {
+        /// What was to be done.
+        verb: &'static str,
+        /// To what.
+        key: Key,
+        /// What it said.
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer.
+    #[error("could not {verb} {key}: no answer within {}s", limit.as_secs())]
+    TimeOut {
+        /// What was to be done.
+        verb: &'static str,
+        /// To what.
+        key: Key,
+        /// How long it was given.
+        limit: Duration,
+    },
+    /// Somebody else wrote in between; the next pass sees what.
+    #[error("{0} was changed by somebody else in the middle of this pass")]
+    Supersede(Key),
+    /// The API server, or a webhook in it, changed what was written.
+    #[error("{0} does not keep what Serin writes; look for a webhook or a controller that changes it back")]
+    Keep(Key),
+    /// Not the leader, or not sure.
+    #[error("this instance cannot be sure that it leads; it writes nothing")]
+    Lead,
+    /// What was read is no object of its kind.
+    #[error("could not read {key} as what it should be")]
+    Decode {
+        /// What was read.
+        key: Key,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// What is to be written makes no patch.
+    #[error("could not build a patch for {key}")]
+    Patch {
+        /// What was to be written.
+        key: Key,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A version cannot be rendered.
+    #[error("could not render the primary")]
+    Render(#[source] crate::workload::Error),
+    /// The operator cannot start.
+    #[error("could not start: {0}")]
+    Start(String),
+}
+
+impl Error {
+    /// Whether somebody else was quicker, which the next pass mends by itself.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Supersede(_)) || self.code() == Some(409)
+    }
+
+    /// The HTTP status that the API server answered with.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Call { source, .. } => match &**source {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Make it so: watch, look, decide, record, act, tell.
+//!
+//! Invariant: the only layer that waits. It decides nothing; it carries values between the layers that do.
+
+mod apply;
+mod cache;
+mod clock;
+mod commit;
+mod context;
+mod error;
+pub mod lease;
+mod observe;
+mod reconcile;
+mod rollout;
+pub mod settings;
+mod tell;
+mod watch;
+
+pub use cache::{Cache, Key, slim};
+pub use clock::Clock;
+pub use context::Context;
+pub use error::Error;
+pub use reconcile::reconcile;
+pub use settings::Settings;
+pub use watch::run;

@@ -1,0 +1,59 @@
+//! Looking: facts from the caches, numbers from the metric providers, and no judgement.
+
+mod ask;
+
+pub(super) use ask::ask;
+
+use super::context::Context;
+use super::rollout::Rollout;
+use crate::domain::{Primary, Revision, TargetSeen, World};
+use crate::object;
+use crate::workload::{self, REVISION, Selector};
+use serde_json::Value;
+
+/// The objects that a rollout is about, as they are.
+pub(super) struct Found {
+    pub(super) target: Option<Value>,
+    pub(super) primary: Option<Value>,
+    pub(super) apex: Option<Value>,
+    pub(super) versions: [Option<Value>; 2],
+    pub(super) routes: Vec<Option<Value>>,
+    /// The label that tells the versions apart; an error when the target has none, nothing without a target.
+    pub(super) selector: Option<Result<Selector, workload::Error>>,
+}
+
+/// Everything that is known without asking anybody.
+pub(super) fn look(context: &Context, rollout: &Rollout) -> Found {
+    let get = |key| context.cache.get(&key);
+    let target = get(rollout.target());
+    Found {
+        selector: target.as_ref().map(|target| rollout.workload.selector(target)),
+        target,
+        primary: get(rollout.primary()),
+        apex: get(rollout.service("")),
+        versions: [get(rollout.service("-primary")), get(rollout.service("-canary"))],
+        routes: rollout.routes().into_iter().map(get).collect(),
+    }
+}
+
+/// The same, in the core's words.
+pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted: bool) -> World {
+    let workload = rollout.workload;
+    let selector = found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
+    World {
+        now: context.clock.now(),
+        deleted,
+        target: found.target.as_ref().map(|target| TargetSeen {
+            revision: Revision(object::hash(workload.template(target))),
+            generation: object::get(target, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or_default(),
+            replicas: workload.replicas(target),
+            pods: workload.pods(target),
+        }),
+        primary: found.primary.as_ref().map(|primary| {
+            let revision = object::get(primary, &["metadata", "annotations", REVISION]).and_then(Value::as_str);
+            Primary { revision: revision.map(|name| Revision(name.to_owned())), pods: workload.pods(primary) }
+        }),
+        apex_on_primary: selector.is_some_and(|selector| workload::on_primary(selector, found.apex.as_ref())),
+        routing: rollout.mesh.observe(&rollout.routed, &found.routes),
+    }
+}

@@ -1,0 +1,144 @@
+//! Asking the metric providers: all at once, each with a deadline, and every failure an answer.
+
+use crate::api::{Canary, CanarySpec, Metric, MetricTemplateSpec, duration};
+use crate::controller::cache::Key;
+use crate::controller::context::Context;
+use crate::controller::rollout::Rollout;
+use crate::domain::{Answer, Check, Limits, Outcome, Unknown};
+use crate::metrics::{Credentials, Query, Variables, builtin, prometheus, prometheus_duration, render};
+use futures::future::join_all;
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::ApiResource;
+use kube::runtime::reflector::ObjectRef;
+use std::collections::BTreeMap;
+use tokio::time::{Instant, timeout};
+
+/// The window of a metric that does not say.
+const WINDOW: SignedDuration = SignedDuration::from_mins(1);
+
+/// One round of checks.
+pub(in crate::controller) async fn ask(
+    context: &Context,
+    rollout: &Rollout,
+    canary: &Canary,
+    metrics: &[(String, Limits)],
+) -> Outcome {
+    let written = canary.spec.analysis.as_ref().map(|analysis| analysis.metrics.as_slice()).unwrap_or_default();
+    let checks = metrics.iter().map(async |(name, limits)| {
+        let answer = match written.iter().find(|metric| metric.name == *name) {
+            Some(metric) => answer(context, rollout, &canary.spec, metric).await,
+            None => Err(Unknown::NotAsked(format!("{name} is not in the spec"))),
+        };
+        Check { metric: name.clone(), limits: *limits, answer }
+    });
+    Outcome(join_all(checks).await)
+}
+
+async fn answer(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: &Metric) -> Answer {
+    let query = query(context, rollout, spec, metric).await?;
+    let started = Instant::now();
+    let answer = send(context, &query).await;
+    context.metrics.query(if answer.is_ok() { "ok" } else { "error" }, started.elapsed());
+    answer
+}
+
+async fn send(context: &Context, query: &Query) -> Answer {
+    let limit = context.settings.query_timeout;
+    let deadline = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
+    let http = &context.http[usize::from(query.insecure_skip_verify)];
+    let request = prometheus::request(http, query, deadline)?;
+    let exchange = async {
+        let response = request.get_raw().await;
+        let mut response = response.map_err(|error| prometheus::not_sent(&query.address, &error, deadline))?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| prometheus::not_read(&query.address, &error, deadline))?
+        {
+            if body.len() + chunk.len() > prometheus::MAX_ANSWER_BYTES {
+                return Err(prometheus::too_large(&query.address));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        prometheus::parse(&query.address, status, &body)
+    };
+    timeout(limit, exchange).await.unwrap_or_else(|_| Err(prometheus::too_late(&query.address, deadline)))
+}
+
+/// What is asked, and of whom: a template, a query of its own, or a built-in.
+async fn query(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: &Metric) -> Result<Query, Unknown> {
+    let window = match &metric.interval {
+        None => WINDOW,
+        Some(text) => duration("interval", text).map_err(|error| Unknown::NotAsked(error.to_string()))?,
+    };
+    let variables = Variables {
+        name: rollout.key.name.clone(),
+        namespace: rollout.key.namespace.clone(),
+        target: rollout.app.target.clone(),
+        service: rollout.app.service.clone(),
+        ingress: String::new(),
+        route: String::new(),
+        interval: prometheus_duration(window),
+        variables: metric.template_variables.clone(),
+    };
+    let fill = |text: &str| render(text, &variables).map_err(|error| Unknown::NotAsked(error.to_string()));
+    let own = |text: &str| -> Result<Query, Unknown> {
+        let address = spec.metrics_server.as_ref().unwrap_or(&context.settings.metrics_server);
+        Ok(Query {
+            address: address.clone(),
+            text: fill(text)?,
+            headers: vec![],
+            insecure_skip_verify: false,
+            credentials: None,
+        })
+    };
+    if let Some(reference) = &metric.template_ref {
+        let namespace = reference.namespace.as_ref().unwrap_or(&rollout.key.namespace);
+        let (template, credentials) = template(context, namespace, &reference.name).await?;
+        let headers = template.provider.headers.iter();
+        return Ok(Query {
+            address: template.provider.address.clone(),
+            text: fill(&template.query)?,
+            headers: headers.flat_map(|(name, values)| values.iter().map(|value| (name.clone(), value.clone()))).collect(),
+            insecure_skip_verify: template.provider.insecure_skip_verify,
+            credentials,
+        });
+    }
+    if let Some(text) = &metric.query {
+        return own(text);
+    }
+    let gateway = &context.settings.gateway_metrics;
+    own(builtin::builtin(gateway, &metric.name).ok_or_else(|| {
+        Unknown::NotAsked(format!("{} is not a built-in metric of {gateway}; write a templateRef or a query", metric.name))
+    })?)
+}
+
+async fn template(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+) -> Result<(MetricTemplateSpec, Option<Credentials>), Unknown> {
+    let found = context.templates.get(&ObjectRef::new(name).within(namespace));
+    let missing = || Unknown::NotAsked(format!("there is no MetricTemplate {name} in namespace {namespace}; create it"));
+    let template = found.ok_or_else(missing)?.spec.clone();
+    let credentials = match &template.provider.secret_ref {
+        None => None,
+        Some(reference) => Some(credentials(context, namespace, &reference.name).await?),
+    };
+    Ok((template, credentials))
+}
+
+/// Read when needed, and not kept.
+async fn credentials(context: &Context, namespace: &str, name: &str) -> Result<Credentials, Unknown> {
+    let key = Key { resource: ApiResource::erase::<Secret>(&()), namespace: namespace.into(), name: name.into() };
+    let not_asked = |why: String| Unknown::NotAsked(format!("secret {name} in namespace {namespace}: {why}"));
+    let api: kube::Api<Secret> = kube::Api::namespaced(context.client.clone(), namespace);
+    let secret = context.call("read", &key, api.get(name)).await;
+    let secret = secret.map_err(|error| match error.code() {
+        Some(404) => not_asked("it does not exist; create it with token, or with username and password".into()),
+        _ => not_asked(crate::telemetry::chain(&error)),
+    })?;
+    let data: BTreeMap<_, _> = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+    Credentials::try_from(&data).map_err(|error| not_asked(error.to_string()))
+}

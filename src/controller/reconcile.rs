@@ -1,0 +1,160 @@
+//! One pass: look, ask, decide, record, act, tell.
+//!
+//! Invariant: record, then act. Every object is rendered from the recorded state and from what was found, so a crash or
+//! a second leader can repeat work, but cannot apply what was never recorded.
+
+use super::apply::Intent;
+use super::context::{Context, canary_key};
+use super::error::Error;
+use super::observe::{self, Found};
+use super::rollout::Rollout;
+use super::{commit, tell};
+use crate::api::{self, Canary, InvalidSpec};
+use crate::domain::{CanaryPods, Decision, Farewell, Outcome, Phase, Plan, State, decide, questions};
+use jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a decision is taken again because somebody edited the Canary while it was being recorded.
+const ATTEMPTS: usize = 3;
+
+/// One pass over one Canary; answers when the next one is due if nothing changes before.
+///
+/// # Errors
+/// When the API server says no, or nothing. What was recorded stays, and the next pass goes on from there.
+pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Context>) -> Result<Action, Error> {
+    let canary = match &guard.0 {
+        Ok(canary) => context.newest(canary)?,
+        Err(broken) => return refuse_unreadable(&context, &broken.error, &*guard),
+    };
+    let (rollout, plan) = match understand(&context, &canary) {
+        Ok(understood) => understood,
+        Err(invalid) => return refuse(&context, &canary, "InvalidSpec", &invalid.to_string()).await,
+    };
+    if canary.metadata.deletion_timestamp.is_some() && !canary.finalizers().iter().any(|name| name == commit::FINALIZER) {
+        return Ok(Action::await_change());
+    }
+    let state = match api::state(canary.status.as_ref(), context.clock.now()) {
+        Ok(state) => state,
+        Err(invalid) => return refuse(&context, &canary, "InvalidStatus", &invalid.to_string()).await,
+    };
+    let pass = Pass { context: &context, rollout: &rollout, plan: &plan };
+    let canary = match canary.metadata.deletion_timestamp {
+        None => commit::finalizer(&context, &rollout, &canary, true).await?,
+        Some(_) => canary,
+    };
+    pass.run(canary, &state).await
+}
+
+fn understand(context: &Context, canary: &Canary) -> Result<(Rollout, Plan), InvalidSpec> {
+    let rollout = Rollout::new(context, canary)?;
+    let plan = api::plan(&canary.spec, &context.defaults())?;
+    Ok((rollout, plan))
+}
+
+/// What stays the same throughout a pass.
+struct Pass<'a> {
+    context: &'a Context,
+    rollout: &'a Rollout,
+    plan: &'a Plan,
+}
+
+impl Pass<'_> {
+    async fn run(&self, canary: Canary, state: &State) -> Result<Action, Error> {
+        let Self { context, rollout, plan } = *self;
+        let found = observe::look(context, rollout);
+        if let Some(Err(unusable)) = &found.selector {
+            return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await;
+        }
+        let seen = observe::world(context, rollout, &found, canary.metadata.deletion_timestamp.is_some());
+        let outcome = match questions(plan, state, &seen) {
+            true => Some(observe::ask(context, rollout, &canary, &plan.metrics).await),
+            false => None,
+        };
+        let (found, canary, next) = self.decide(canary, state, outcome.as_ref()).await?;
+        let now = context.clock.now();
+        let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now };
+        let acted = intent.carry_out().await;
+        tell::tell(context, rollout, &canary, &next.notes, outcome.as_ref()).await;
+        acted?;
+        self.finish(&canary, &next).await
+    }
+
+    /// Decides and records. When somebody edits the Canary in between, the decision is taken again on the edited one.
+    async fn decide(
+        &self,
+        mut canary: Canary,
+        state: &State,
+        outcome: Option<&Outcome>,
+    ) -> Result<(Found, Canary, Decision), Error> {
+        let Self { context, rollout, plan } = *self;
+        for _ in 0..ATTEMPTS {
+            let found = observe::look(context, rollout);
+            let seen = observe::world(context, rollout, &found, canary.metadata.deletion_timestamp.is_some());
+            let next = decide(plan, state, &seen, outcome);
+            commit::versions(context, rollout, &next.state, found.target.as_ref()).await?;
+            let status =
+                api::record(canary.status.as_ref(), plan, &next, outcome, canary.metadata.generation, seen.now);
+            match commit::status(context, &canary, status).await {
+                Ok(canary) => return Ok((found, canary, next)),
+                Err(error) if error.is_conflict() => canary = self.edited(&canary, state).await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Supersede(rollout.key.clone()))
+    }
+
+    /// The Canary as it is now, if nothing but its metadata has changed since it was read.
+    async fn edited(&self, canary: &Canary, state: &State) -> Result<Canary, Error> {
+        let key = &self.rollout.key;
+        let superseded = || Error::Supersede(key.clone());
+        let now = self.context.read(key).await?.ok_or_else(superseded)?;
+        let now: Canary =
+            serde_json::from_value(now).map_err(|source| Error::Decode { key: key.clone(), source })?;
+        let recorded = api::state(now.status.as_ref(), Timestamp::UNIX_EPOCH).map_err(|_| superseded())?;
+        let untouched = now.status.is_none() || recorded == *state;
+        if untouched && now.spec == canary.spec { Ok(now) } else { Err(superseded()) }
+    }
+
+    /// What is left to do when nothing is left to wait for.
+    async fn finish(&self, canary: &Canary, next: &Decision) -> Result<Action, Error> {
+        let Self { context, rollout, .. } = *self;
+        if let Phase::Terminating { stage: Farewell::Released | Farewell::Kept, .. } = next.state.phase {
+            commit::finalizer(context, rollout, canary, false).await?;
+            return Ok(Action::await_change());
+        }
+        if next.state.canary == CanaryPods::Down {
+            commit::collect(context, rollout, &next.state).await?;
+        }
+        Ok(next.wake.map_or_else(Action::await_change, |at| Action::requeue(until(at, context.clock.now()))))
+    }
+}
+
+/// Never in the past, and never busy.
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default().max(Duration::from_millis(1))
+}
+
+/// Says in the status what is wrong with a Canary; its traffic stays as it is.
+async fn refuse(context: &Context, canary: &Canary, reason: &'static str, why: &str) -> Result<Action, Error> {
+    let key = canary_key(canary);
+    let why = why.replace("{name}", &key.name);
+    let status = api::refused(canary.status.as_ref(), reason, &why, canary.metadata.generation, context.clock.now());
+    if canary.status.as_ref() != Some(&status) {
+        let canary = commit::status(context, canary, status).await?;
+        tracing::warn!(reason, "{why}");
+        tell::publish(context, &canary, true, reason.to_owned(), &why).await;
+    }
+    Ok(Action::await_change())
+}
+
+/// The API server's schema keeps such a Canary out; an older CRD may not.
+fn refuse_unreadable(context: &Context, why: &str, canary: &impl Resource<DynamicType = ()>) -> Result<Action, Error> {
+    let key = canary_key(canary);
+    tracing::warn!(canary = %key, "the Canary cannot be read: {why}; compare it with kubectl explain canary.spec");
+    context.succeeded(&key);
+    Ok(Action::await_change())
+}

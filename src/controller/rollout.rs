@@ -1,0 +1,168 @@
+//! One Canary, translated for the layers below: who it is about, and where its objects are.
+
+use super::cache::Key;
+use super::context::{Context, canary_key};
+use crate::api::{Canary, HeaderMatch, HttpMatch, InvalidSpec, Metadata, Provider, Service, StringMatch, TargetKind};
+use crate::mesh::{self, Mesh};
+use crate::workload::{self, Labels, ServiceMetadata, Workload};
+use kube::core::{ApiResource, GroupVersionKind, Resource};
+use serde_json::{Value, json};
+
+/// One Canary, translated for the layers below.
+pub struct Rollout {
+    /// The Canary's own key.
+    pub key: Key,
+    /// Its UID, which marks what Serin made for it.
+    pub uid: String,
+    /// For the workload layer.
+    pub app: workload::App,
+    /// For the mesh layer.
+    pub routed: mesh::App,
+    /// What splits its traffic.
+    pub mesh: &'static dyn Mesh,
+    /// What its target is.
+    pub workload: &'static dyn Workload,
+}
+
+impl Rollout {
+    /// # Errors
+    /// When the spec names something that this operator does not know.
+    pub fn new(context: &Context, canary: &Canary) -> Result<Self, InvalidSpec> {
+        let key = canary_key(canary);
+        let spec = &canary.spec;
+        let service = &spec.service;
+        let provider = match spec.provider {
+            Some(Provider::GatewayApiV1) => "gatewayapi:v1",
+            None => &context.settings.provider,
+        };
+        let mesh = mesh::by_name(provider).ok_or_else(|| unknown_provider(provider))?;
+        let kind = match spec.target_ref.kind {
+            TargetKind::Deployment => "Deployment",
+        };
+        let workload = workload::by_kind(kind).ok_or_else(|| InvalidSpec::Other(format!("spec.targetRef.kind: {kind} is not known")))?;
+        if let Some(timeout) = &service.timeout {
+            crate::api::duration("spec.service.timeout", timeout)?;
+        }
+        let name = service.name.clone().unwrap_or_else(|| spec.target_ref.name.clone());
+        let owner = owner(canary);
+        Ok(Self {
+            uid: canary.metadata.uid.clone().unwrap_or_default(),
+            app: workload::App {
+                namespace: key.namespace.clone(),
+                canary: key.name.clone(),
+                target: spec.target_ref.name.clone(),
+                service: name.clone(),
+                port: service_port(service),
+                metadata: ServiceMetadata {
+                    apex: labels(service.apex.as_ref()),
+                    primary: labels(service.primary.as_ref()),
+                    canary: labels(service.canary.as_ref()),
+                },
+                owner: owner.clone(),
+            },
+            routed: mesh::App { namespace: key.namespace.clone(), name, port: service.port, route: route(service), owner },
+            key,
+            mesh,
+            workload,
+        })
+    }
+
+    /// The key of the target.
+    #[must_use]
+    pub fn target(&self) -> Key {
+        self.object(self.workload.resource(), self.app.target.clone())
+    }
+
+    /// The key of the copy that serves.
+    #[must_use]
+    pub fn primary(&self) -> Key {
+        self.object(self.workload.resource(), workload::primary_name(&self.app))
+    }
+
+    /// The key of the app's Service, or of one version's, by suffix.
+    #[must_use]
+    pub fn service(&self, suffix: &str) -> Key {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Service"));
+        self.object(resource, format!("{}{suffix}", self.app.service))
+    }
+
+    /// The key of a recorded version.
+    #[must_use]
+    pub fn record(&self, revision: &crate::domain::Revision) -> Key {
+        self.object(records(), workload::record_name(&self.app, revision))
+    }
+
+    /// The keys of the mesh's objects, in its order.
+    #[must_use]
+    pub fn routes(&self) -> Vec<Key> {
+        let reads = self.mesh.reads(&self.routed);
+        reads.into_iter().map(|mesh::Key { resource, name }| self.object(resource, name)).collect()
+    }
+
+    fn object(&self, resource: ApiResource, name: String) -> Key {
+        Key { resource, namespace: self.key.namespace.clone(), name }
+    }
+}
+
+/// The kind of recorded versions.
+#[must_use]
+pub fn records() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "ControllerRevision"))
+}
+
+fn unknown_provider(provider: &str) -> InvalidSpec {
+    let known: Vec<_> = mesh::all().map(|(name, _)| name).collect();
+    InvalidSpec::Other(format!("spec.provider: {provider} is not known; write one of {}", known.join(", ")))
+}
+
+/// No `blockOwnerDeletion`: it would need a right that nothing else needs.
+fn owner(canary: &Canary) -> Value {
+    canary.controller_owner_ref(&()).and_then(|owner| serde_json::to_value(owner).ok()).unwrap_or_default()
+}
+
+fn service_port(service: &Service) -> Value {
+    let mut port = json!({
+        "name": service.port_name.as_deref().unwrap_or("http"),
+        "port": service.port,
+        "targetPort": service.target_port.as_ref().map_or(json!(service.port), |port| json!(port)),
+        "protocol": "TCP",
+    });
+    if let Some(protocol) = &service.app_protocol {
+        port["appProtocol"] = protocol.as_str().into();
+    }
+    port
+}
+
+fn labels(metadata: Option<&Metadata>) -> Labels {
+    let Metadata { labels, annotations } = metadata.cloned().unwrap_or_default();
+    Labels { labels, annotations }
+}
+
+fn route(service: &Service) -> mesh::Route {
+    mesh::Route {
+        gateways: service.gateway_refs.iter().filter_map(|gateway| serde_json::to_value(gateway).ok()).collect(),
+        hosts: service.hosts.clone(),
+        matches: service.matches.iter().map(http_match).collect(),
+        timeout: service.timeout.clone(),
+    }
+}
+
+/// One match, as the Gateway API writes it.
+fn http_match(wanted: &HttpMatch) -> Value {
+    let HttpMatch { uri, headers } = wanted;
+    let mut written = json!({});
+    if let Some(StringMatch { exact, prefix, regex }) = uri {
+        let kinds = [("Exact", exact), ("PathPrefix", prefix), ("RegularExpression", regex)];
+        let path = kinds.into_iter().find_map(|(kind, value)| Some(json!({"type": kind, "value": value.as_ref()?})));
+        written["path"] = path.unwrap_or_else(|| json!({"type": "PathPrefix", "value": "/"}));
+    }
+    let header = |(name, HeaderMatch { exact, regex }): (&String, &HeaderMatch)| {
+        let kinds = [("Exact", exact), ("RegularExpression", regex)];
+        kinds.into_iter().find_map(|(kind, value)| Some(json!({"type": kind, "name": name, "value": value.as_ref()?})))
+    };
+    let headers: Vec<_> = headers.iter().filter_map(header).collect();
+    if !headers.is_empty() {
+        written["headers"] = headers.into();
+    }
+    written
+}

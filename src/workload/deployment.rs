@@ -1,0 +1,220 @@
+//! `apps/v1` Deployment.
+
+use super::{App, Error, REVISION, Selector, Wanted, Workload, primary_name};
+use crate::domain::{Pods, Scale};
+use crate::object;
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::{Value, json};
+
+pub(super) struct Deployment;
+
+/// What the primary takes over from the target besides the pod template.
+const COPIED: [&str; 4] = ["strategy", "minReadySeconds", "progressDeadlineSeconds", "revisionHistoryLimit"];
+
+impl Workload for Deployment {
+    fn resource(&self) -> ApiResource {
+        ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"))
+    }
+
+    fn selector(&self, target: &Value) -> Result<Selector, Error> {
+        let name = object::get(target, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default();
+        Selector::find("Deployment", name, object::get(target, &["spec", "selector", "matchLabels"]))
+    }
+
+    fn template<'a>(&self, target: &'a Value) -> &'a Value {
+        object::get(target, &["spec", "template"]).unwrap_or(&Value::Null)
+    }
+
+    fn pods(&self, object: &Value) -> Pods {
+        let number = |field: &str| object::get(object, &["status", field]).map_or(0, as_count);
+        let generation = |path: &[&str]| object::get(object, path).and_then(Value::as_i64).unwrap_or_default();
+        Pods {
+            wanted: self.replicas(object),
+            updated: number("updatedReplicas"),
+            available: number("availableReplicas"),
+            total: number("replicas"),
+            current: generation(&["status", "observedGeneration"]) >= generation(&["metadata", "generation"]),
+        }
+    }
+
+    fn replicas(&self, object: &Value) -> u32 {
+        object::get(object, &["spec", "replicas"]).map_or(1, as_count)
+    }
+
+    fn primary(&self, app: &App, target: &Value, found: Option<&Value>, wanted: Wanted<'_>) -> Result<Value, Error> {
+        let selector = self.selector(target)?;
+        let mut primary = match found {
+            Some(found) => found.clone(),
+            None => new_primary(app, self.resource(), &selector),
+        };
+        if let Some(template) = wanted.template {
+            let template = renamed(template, &selector);
+            let given = object::get(&primary, &["metadata", "annotations", REVISION]);
+            let same = given.and_then(Value::as_str) == Some(wanted.revision.0.as_str());
+            if !same || !object::covers(self.template(&primary), &template) {
+                object::set(&mut primary, &["spec", "template"], template);
+            }
+            object::set_metadata(&mut primary, "annotations", [(REVISION, wanted.revision.0.as_str())]);
+        } else if found.is_none() {
+            return Err(Error::Record(wanted.revision.0.clone()));
+        }
+        for field in COPIED {
+            if let Some(value) = object::get(target, &["spec", field]) {
+                object::set(&mut primary, &["spec", field], value.clone());
+            }
+        }
+        object::set(&mut primary, &["spec", "replicas"], wanted.replicas.into());
+        Ok(primary)
+    }
+
+    fn scaled(&self, target: &Value, scale: Scale) -> Value {
+        let mut target = target.clone();
+        let replicas = match scale {
+            Scale::Keep => return target,
+            Scale::AtLeast(_) if self.replicas(&target) > 0 => return target,
+            Scale::AtLeast(replicas) => replicas,
+            Scale::Zero => 0,
+        };
+        object::set(&mut target, &["spec", "replicas"], replicas.into());
+        target
+    }
+}
+
+fn as_count(value: &Value) -> u32 {
+    value.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
+}
+
+fn new_primary(app: &App, resource: ApiResource, selector: &Selector) -> Value {
+    json!({
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {
+            "name": primary_name(app),
+            "namespace": app.namespace,
+            "labels": {"app.kubernetes.io/managed-by": "serin", selector.key.clone(): selector.primary()},
+            "ownerReferences": [app.owner],
+        },
+        "spec": {"selector": {"matchLabels": {selector.key.clone(): selector.primary()}}},
+    })
+}
+
+/// The template, with the one label that tells the versions apart; everything else is what was analysed (S3).
+fn renamed(template: &Value, selector: &Selector) -> Value {
+    let mut template = template.clone();
+    object::set(&mut template, &["metadata", "labels", &selector.key], selector.primary().into());
+    template
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Revision;
+    use crate::workload::ServiceMetadata;
+
+    fn app() -> App {
+        App {
+            namespace: "shop".into(),
+            canary: "web".into(),
+            target: "web".into(),
+            service: "web".into(),
+            port: json!({"name": "http", "port": 80}),
+            metadata: ServiceMetadata::default(),
+            owner: json!({"uid": "u-1"}),
+        }
+    }
+
+    fn target() -> Value {
+        json!({
+            "metadata": {"name": "web", "generation": 2},
+            "spec": {
+                "replicas": 3, "minReadySeconds": 5,
+                "selector": {"matchLabels": {"app": "web", "tier": "front"}},
+                "template": {"metadata": {"labels": {"app": "web", "tier": "front"}}, "spec": {"containers": [{"image": "web:1"}]}},
+            },
+            "status": {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 2},
+        })
+    }
+
+    fn primary(found: Option<&Value>, template: Option<&Value>) -> Result<Value, Error> {
+        let revision = Revision("abc".into());
+        Deployment.primary(&app(), &target(), found, Wanted { revision: &revision, template, replicas: 3 })
+    }
+
+    #[test]
+    fn the_primary_is_the_record_with_one_label_renamed() {
+        let recorded = target()["spec"]["template"].clone();
+        let made = primary(None, Some(&recorded)).unwrap();
+        insta::assert_yaml_snapshot!(made, @r"
+        apiVersion: apps/v1
+        kind: Deployment
+        metadata:
+          annotations:
+            serin.dev/revision: abc
+          labels:
+            app: web-primary
+            app.kubernetes.io/managed-by: serin
+          name: web-primary
+          namespace: shop
+          ownerReferences:
+            - uid: u-1
+        spec:
+          minReadySeconds: 5
+          replicas: 3
+          selector:
+            matchLabels:
+              app: web-primary
+          template:
+            metadata:
+              labels:
+                app: web-primary
+                tier: front
+            spec:
+              containers:
+                - image: 'web:1'
+        ");
+        assert_eq!(primary(Some(&made), Some(&recorded)).unwrap(), made, "again changes nothing");
+    }
+
+    #[test]
+    fn without_a_record_the_primary_stays_as_it_is() {
+        let made = primary(None, Some(&target()["spec"]["template"])).unwrap();
+        assert_eq!(primary(Some(&made), None).unwrap(), made);
+        assert_eq!(primary(None, None), Err(Error::Record("abc".into())));
+    }
+
+    #[test]
+    fn a_changed_image_on_the_primary_is_put_right() {
+        let recorded = target()["spec"]["template"].clone();
+        let made = primary(None, Some(&recorded)).unwrap();
+        let mut edited = made.clone();
+        edited["spec"]["template"]["spec"]["containers"][0]["image"] = "web:evil".into();
+        assert_eq!(primary(Some(&edited), Some(&recorded)).unwrap(), made);
+    }
+
+    #[test]
+    fn pods_are_counted_by_the_newest_spec() {
+        let pods = Deployment.pods(&target());
+        assert_eq!(pods, Pods { wanted: 3, updated: 3, available: 2, total: 3, current: true });
+        let mut changed = target();
+        changed["metadata"]["generation"] = 3.into();
+        assert!(!Deployment.pods(&changed).current);
+    }
+
+    #[test]
+    fn scaling_touches_nothing_but_the_number() {
+        let mut zero = target();
+        zero["spec"]["replicas"] = 0.into();
+        assert_eq!(Deployment.scaled(&target(), Scale::Zero), zero);
+        assert_eq!(Deployment.scaled(&zero, Scale::AtLeast(3)), target());
+        assert_eq!(Deployment.scaled(&target(), Scale::AtLeast(5)), target());
+        assert_eq!(Deployment.scaled(&zero, Scale::Keep), zero);
+    }
+
+    #[test]
+    fn a_selector_without_a_known_label_is_refused() {
+        let mut odd = target();
+        odd["spec"]["selector"]["matchLabels"] = json!({"tier": "front"});
+        let refusal = Deployment.selector(&odd).unwrap_err().to_string();
+        assert!(refusal.contains("app, name and app.kubernetes.io/name"), "{refusal}");
+    }
+}
