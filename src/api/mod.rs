@@ -3,6 +3,8 @@
 //! Invariant: wire types end here. The core gets a [`crate::domain::Plan`] and a [`crate::domain::State`], or the
 //! user gets a sentence.
 
+#![allow(unreachable_pub, reason = "the derive of KubeSchema writes a second, private struct for each")]
+
 mod canary;
 mod conditions;
 mod convert;

@@ -18,9 +18,8 @@ use tokio::time::{sleep, timeout};
 
 use super::signals::Stop;
 use super::{client, values};
-use crate::controller;
 use crate::controller::lease::{Candidate, Term};
-use crate::controller::settings::Settings;
+use crate::controller::{self, Settings};
 use crate::server::{self, Readiness};
 use crate::telemetry::{LogFormat, Metrics, chain, init_logging};
 

@@ -219,8 +219,7 @@ impl Context {
 }
 
 /// Names a Canary.
-#[must_use]
-pub fn canary_key(canary: &impl Resource<DynamicType = ()>) -> Key {
+pub(super) fn canary_key(canary: &impl Resource<DynamicType = ()>) -> Key {
     let namespace = canary.namespace().unwrap_or_default();
     Key { resource: ApiResource::erase::<Canary>(&()), namespace, name: canary.name_any() }
 }

@@ -12,7 +12,7 @@ pub mod lease;
 mod observe;
 mod reconcile;
 mod rollout;
-pub mod settings;
+mod settings;
 mod tell;
 mod watch;
 

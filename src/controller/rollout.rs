@@ -9,25 +9,25 @@ use kube::core::{ApiResource, GroupVersionKind, Resource};
 use serde_json::{Value, json};
 
 /// One Canary, translated for the layers below.
-pub struct Rollout {
+pub(super) struct Rollout {
     /// The Canary's own key.
-    pub key: Key,
+    pub(super) key: Key,
     /// Its UID, which marks what Serin made for it.
-    pub uid: String,
+    pub(super) uid: String,
     /// For the workload layer.
-    pub app: workload::App,
+    pub(super) app: workload::App,
     /// For the mesh layer.
-    pub routed: mesh::App,
+    pub(super) routed: mesh::App,
     /// What splits its traffic.
-    pub mesh: &'static dyn Mesh,
+    pub(super) mesh: &'static dyn Mesh,
     /// What its target is.
-    pub workload: &'static dyn Workload,
+    pub(super) workload: &'static dyn Workload,
 }
 
 impl Rollout {
     /// # Errors
     /// When the spec names something that this operator does not know.
-    pub fn new(context: &Context, canary: &Canary) -> Result<Self, InvalidSpec> {
+    pub(super) fn new(context: &Context, canary: &Canary) -> Result<Self, InvalidSpec> {
         let key = canary_key(canary);
         let spec = &canary.spec;
         let service = &spec.service;
@@ -68,33 +68,28 @@ impl Rollout {
     }
 
     /// The key of the target.
-    #[must_use]
-    pub fn target(&self) -> Key {
+    pub(super) fn target(&self) -> Key {
         self.object(self.workload.resource(), self.app.target.clone())
     }
 
     /// The key of the copy that serves.
-    #[must_use]
-    pub fn primary(&self) -> Key {
+    pub(super) fn primary(&self) -> Key {
         self.object(self.workload.resource(), workload::primary_name(&self.app))
     }
 
     /// The key of the app's Service, or of one version's, by suffix.
-    #[must_use]
-    pub fn service(&self, suffix: &str) -> Key {
+    pub(super) fn service(&self, suffix: &str) -> Key {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Service"));
         self.object(resource, format!("{}{suffix}", self.app.service))
     }
 
     /// The key of a recorded version.
-    #[must_use]
-    pub fn record(&self, revision: &crate::domain::Revision) -> Key {
+    pub(super) fn record(&self, revision: &crate::domain::Revision) -> Key {
         self.object(records(), workload::record_name(&self.app, revision))
     }
 
     /// The keys of the mesh's objects, in its order.
-    #[must_use]
-    pub fn routes(&self) -> Vec<Key> {
+    pub(super) fn routes(&self) -> Vec<Key> {
         let reads = self.mesh.reads(&self.routed);
         reads.into_iter().map(|mesh::Key { resource, name }| self.object(resource, name)).collect()
     }
@@ -105,8 +100,7 @@ impl Rollout {
 }
 
 /// The kind of recorded versions.
-#[must_use]
-pub fn records() -> ApiResource {
+pub(super) fn records() -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "ControllerRevision"))
 }
 

@@ -14,7 +14,7 @@ use crate::server::Readiness;
 use crate::telemetry::{Metrics, chain};
 use crate::{mesh, workload};
 use futures::stream::BoxStream;
-use futures::StreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, DeserializeGuard, GroupVersionKind};
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
@@ -58,7 +58,8 @@ pub async fn run(
     let concurrency = u16::try_from(settings.concurrency).unwrap_or(u16::MAX);
     let canaries: Api<Guarded> = Api::all(client.clone());
     let (reader, writer) = reflector::store();
-    let trigger = watcher(canaries, watcher::Config::default()).default_backoff().reflect(writer).touched_objects();
+    let events = watcher(canaries, watcher::Config::default()).default_backoff();
+    let trigger = told(events, "canaries.serin.dev".to_owned()).reflect(writer).touched_objects();
     let mut controller = Controller::for_stream(trigger, reader.clone());
 
     let mut cache = Cache::default();
@@ -69,9 +70,10 @@ pub async fn run(
         controller = controller.watches_stream_with(stream, move |object| about(&canaries, &object), resource);
     }
     let (templates, writer) = reflector::store::<MetricTemplate>();
-    let template_watch = watcher(Api::all(client.clone()), watcher::Config::default()).default_backoff();
-    let no_canary = |_: MetricTemplate| None::<ObjectRef<Guarded>>;
-    controller = controller.watches_stream(template_watch.reflect(writer).touched_objects(), no_canary);
+    let events = watcher(Api::all(client.clone()), watcher::Config::default()).default_backoff();
+    let events = told(events, "metrictemplates.serin.dev".to_owned()).reflect(writer).touched_objects();
+    // A template is looked up when it is asked for; a change of it wakes nobody.
+    controller = controller.watches_stream(events, |_: MetricTemplate| None::<ObjectRef<Guarded>>);
 
     let context = Context::new(client, settings, leadership, metrics, cache, templates, Clock::System)?;
     let context = Arc::new(context);
@@ -127,8 +129,18 @@ fn watched(client: &Client, resource: &ApiResource, config: watcher::Config) -> 
     let writer = Writer::new(resource.clone());
     let store = writer.as_reader();
     let events = watcher(Api::all_with(client.clone(), resource), config);
-    let touched = events.default_backoff().modify(slim).reflect(writer).touched_objects();
+    let touched = told(events.default_backoff().modify(slim), resource.plural.clone()).reflect(writer).touched_objects();
     (store, touched.boxed())
+}
+
+/// Logs why a watch is begun again, and what to do if it never begins.
+fn told<K>(events: impl Stream<Item = watcher::Result<K>>, plural: String) -> impl Stream<Item = watcher::Result<K>> {
+    events.inspect_err(move |error| match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
+            tracing::warn!("the API server does not know {plural}; install their CRDs");
+        }
+        error => tracing::warn!(error = chain(error), "the watch of {plural} is begun again"),
+    })
 }
 
 /// The Canaries that an object may be about: their objects' names begin with the target's or the Service's.
@@ -182,7 +194,8 @@ async fn after(context: &Context, result: Finished) {
         Err(ControllerError::ObjectNotFound(gone)) => {
             context.metrics.canary_gone(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
         }
-        Err(ControllerError::QueueError(error)) => tracing::warn!(error = chain(&error), "a watch failed and is begun again"),
-        Err(ControllerError::ReconcilerFailed(..) | ControllerError::RunnerError(_)) | Ok(_) => {}
+        // Told where they happen.
+        Err(ControllerError::QueueError(_) | ControllerError::ReconcilerFailed(..)) | Ok(_) => {}
+        Err(ControllerError::RunnerError(error)) => tracing::error!(error = chain(&error), "the queue ended"),
     }
 }

@@ -211,15 +211,17 @@ fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
         canary: CanaryPods::Up,
         ..state.clone()
     };
-    let Phase::Terminating { since, stage } = state.phase else {
-        let untouched = matches!(state.phase, Phase::Initializing { .. });
-        let stage = if untouched { Farewell::Released } else { Farewell::Reviving };
-        let note = Note::new(Reason::Terminating, "the Canary is being deleted; the app is handed back".into());
-        return go(at(stage), Waiting::Nothing, vec![note]);
-    };
     let keep = |why: &str| {
         let note = Note::warning(Reason::PrimaryKept, format!("the primary goes on serving: {why}"));
         go(at(Farewell::Kept), Waiting::Nothing, vec![note])
+    };
+    let Phase::Terminating { since, stage } = state.phase else {
+        let note = Note::new(Reason::Terminating, "the Canary is being deleted; the app is handed back".into());
+        return match &seen.target {
+            _ if matches!(state.phase, Phase::Initializing { .. }) => go(at(Farewell::Released), Waiting::Nothing, vec![note]),
+            Some(target) if !runs_promoted(state, target) => keep("the target holds a version that was not promoted"),
+            Some(_) | None => go(at(Farewell::Reviving), Waiting::Nothing, vec![note]),
+        };
     };
     let deadline = since + plan.progress_deadline;
     let routed = matches!(seen.routing, Routing::Whole(_) | Routing::Missing | Routing::Unusable(_));

@@ -7,32 +7,31 @@ use std::error::Error;
 /// Some libraries repeat the source in their own message (kube does); what was said already is not said again.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut line = message(error);
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = message(error);
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
+    let mut line = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(answer) = refusal(error) {
+            append(&mut line, &answer);
+            break;
         }
-        cause = error.source();
+        append(&mut line, &error.to_string());
+        next = error.source();
     }
     line
 }
 
-/// What one error says for itself.
-///
-/// kube prints the API server's answer followed by its debug form, which would bury the sentence.
-fn message(error: &(dyn Error + 'static)) -> String {
-    match error.downcast_ref::<kube::Error>() {
-        Some(kube::Error::Api(status)) if !status.message.is_empty() => {
-            format!("{} ({} {})", status.message, status.code, status.reason)
-        }
-        // Its source is the very status that was printed above.
-        _ => match error.downcast_ref::<kube::core::Status>() {
-            Some(status) => status.message.clone(),
-            None => error.to_string(),
-        },
+/// What the API server said. kube prints it twice, the second time in its debug form, which would bury the sentence.
+fn refusal(error: &(dyn Error + 'static)) -> Option<String> {
+    let Some(kube::Error::Api(status)) = error.downcast_ref() else { return None };
+    Some(format!("{} ({} {})", status.message, status.code, status.reason))
+}
+
+fn append(line: &mut String, text: &str) {
+    if line.is_empty() {
+        line.push_str(text);
+    } else if !line.contains(text) {
+        line.push_str(": ");
+        line.push_str(text);
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::LEASE;
+use crate::controller::Clock;
 
 /// [`LEASE`] as the record has it.
 const LEASE_SECONDS: i32 = 15;
@@ -73,10 +73,9 @@ pub(super) fn wait_before_taking(record: &LeaseSpec, identity: &str) -> Duration
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).clamp(LEASE, LONGEST_WAIT)
 }
 
-/// The time of day for the record, cut to what the wire format keeps, so that it reads back equal.
+/// The time of day for the record. The wire format keeps all of it, so that it reads back equal.
 fn now() -> MicroTime {
-    let now = Timestamp::now();
-    MicroTime(Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now))
+    MicroTime(Clock::System.now())
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ async fn after_a_crash_the_next_takes_over_when_the_lease_has_ended() {
         sleep(seconds(0.1)).await;
         waited += seconds(0.1);
     }
-    assert!(waited > LEASE - RENEWAL && waited < LEASE + seconds(2.5), "{waited:?}");
+    assert!(waited + RENEWAL > LEASE && waited < LEASE + seconds(2.5), "{waited:?}");
     let record = server.record();
     assert_eq!((record.holder_identity.as_deref(), record.lease_transitions), (Some("b"), Some(1)));
     assert_eq!(record.acquire_time, record.renew_time);
@@ -131,7 +131,7 @@ async fn a_leader_that_is_cut_off_falls_silent_in_time_and_says_why() {
 
     let began = Instant::now();
     let lost = term.keep().await;
-    assert_eq!(began.elapsed().as_secs(), (LEASE - MARGIN).as_secs());
+    assert!(began.elapsed() + MARGIN <= LEASE + seconds(0.01), "{:?}", began.elapsed());
     assert!(!leadership.is_certain());
     let said = crate::telemetry::chain(&lost);
     assert_eq!(
@@ -282,7 +282,7 @@ async fn the_times_in_the_record_do_not_count() {
         let spec = serde_json::json!({ "holderIdentity": "old", "leaseDurationSeconds": 15, "renewTime": time });
         server.edit(|lease| lease.spec = Some(serde_json::from_value(spec).unwrap()));
         let replica = Replica::start(&server, "a");
-        sleep(LEASE - seconds(0.1)).await;
+        sleep(seconds(14.9)).await;
         assert!(!replica.has_led());
         sleep(seconds(2.2)).await;
         assert!(replica.is_certain());

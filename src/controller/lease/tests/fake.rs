@@ -108,14 +108,14 @@ impl Server {
         let mut stored = self.0.lock().unwrap();
         let found = stored.lease.clone();
         if head.method == Method::GET {
-            return found.map_or_else(|| refusal(404), |lease| success(&lease));
+            return found.map_or_else(|| refusal(404, "NotFound"), |lease| success(&lease));
         }
         let written: Lease = serde_json::from_slice(&body).unwrap();
         let current = found.and_then(|lease| lease.metadata.resource_version);
         match (head.method, current) {
-            (Method::POST, Some(_)) => refusal(409),
-            (Method::PUT, None) => refusal(404),
-            (Method::PUT, current) if current != written.metadata.resource_version => refusal(409),
+            (Method::POST, Some(_)) => refusal(409, "AlreadyExists"),
+            (Method::PUT, None) => refusal(404, "NotFound"),
+            (Method::PUT, current) if current != written.metadata.resource_version => refusal(409, "Conflict"),
             _ => success(&stored.keep(written)),
         }
     }
@@ -135,8 +135,8 @@ fn success(lease: &Lease) -> Response<Body> {
     Response::new(Body::from(serde_json::to_vec(lease).unwrap()))
 }
 
-fn refusal(code: u16) -> Response<Body> {
-    let status = json!({ "kind": "Status", "status": "Failure", "message": "no", "reason": "no", "code": code });
+fn refusal(code: u16, reason: &str) -> Response<Body> {
+    let status = json!({ "kind": "Status", "status": "Failure", "message": "no", "reason": reason, "code": code });
     let mut response = Response::new(Body::from(serde_json::to_vec(&status).unwrap()));
     *response.status_mut() = StatusCode::from_u16(code).unwrap();
     response
