@@ -21,7 +21,9 @@ import() {
 
 charts() {
   local wait=(--wait --timeout 120s)
-  helm upgrade --install serin-crds charts/serin-crds --namespace serin-system --create-namespace "${wait[@]}"
+  # Kubernetes 1.20 does not know CEL rules and drops them; without the flag helm would refuse them first.
+  helm upgrade --install serin-crds charts/serin-crds --namespace serin-system --create-namespace "${wait[@]}" \
+    --disable-openapi-validation
   helm upgrade --install serin charts/serin --namespace serin-system "${wait[@]}" \
     --set image.repository=docker.io/local/serin --set image.tag="$tag" --set image.pullPolicy=Never \
     --set metricsServer=http://prometheus.monitoring:9090 \

@@ -154,7 +154,8 @@ mod tests {
     fn a_field_that_is_no_longer_wanted_goes() {
         let mut route = json!({});
         put(&mut route, "spec", json!({"timeout": "1s", "rules": [1]}));
-        let with_default = json!({"spec": {"timeout": "1s", "rules": [1], "added": true}, "metadata": route["metadata"]});
+        let with_default =
+            json!({"spec": {"timeout": "1s", "rules": [1], "added": true}, "metadata": route["metadata"]});
 
         let mut again = with_default.clone();
         put(&mut again, "spec", json!({"timeout": "1s", "rules": [1]}));

@@ -16,10 +16,12 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 /// The YAML documents that are shown, with the place where they are.
 fn shown() -> Vec<(String, Value)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let examples = files(&root.join("examples")).into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
+    let examples =
+        files(&root.join("examples")).into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
     let documents = ["README.md", "docs/metrics.md"].map(|name| root.join(name)).into_iter().flat_map(|path| {
         let text = fs::read_to_string(&path).unwrap();
-        let blocks: Vec<String> = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
+        let blocks: Vec<String> =
+            text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
         blocks.into_iter().map(move |block| (path.clone(), block))
     });
     let parse = |(path, text): (PathBuf, String)| {
@@ -46,7 +48,9 @@ fn unknown_fields(place: &str, schema: &Value, value: &Value) {
     match value {
         Value::Object(map) => {
             let Some(known) = schema.get("properties").and_then(Value::as_object) else { return };
-            for (key, value) in map.iter().filter(|(key, _)| !["apiVersion", "kind", "metadata"].contains(&key.as_str())) {
+            for (key, value) in
+                map.iter().filter(|(key, _)| !["apiVersion", "kind", "metadata"].contains(&key.as_str()))
+            {
                 let schema = known.get(key).unwrap_or_else(|| panic!("{place}: there is no field {key}"));
                 unknown_fields(&format!("{place} {key}"), schema, value);
             }

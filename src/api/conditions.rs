@@ -55,12 +55,14 @@ mod tests {
             message: "serves".into(),
         };
         let first = set_conditions(&[], &ready, Some(1), at(1));
-        let again = set_conditions(&first, &Summary { message: "still serves".into(), ..ready.clone() }, Some(1), at(2));
+        let again =
+            set_conditions(&first, &Summary { message: "still serves".into(), ..ready.clone() }, Some(1), at(2));
         assert!(again.iter().all(|condition| condition.last_transition_time == Time(at(1))));
         assert_eq!(again[0].message, "still serves");
 
         let busy = set_conditions(&again, &Summary { ready: false, reconciling: true, ..ready }, Some(2), at(3));
-        let changed: Vec<_> = busy.iter().filter(|c| c.last_transition_time == Time(at(3))).map(|c| &*c.type_).collect();
+        let changed: Vec<_> =
+            busy.iter().filter(|c| c.last_transition_time == Time(at(3))).map(|c| &*c.type_).collect();
         assert_eq!(changed, ["Ready", "Reconciling", "Promoted"]);
     }
 }

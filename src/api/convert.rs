@@ -4,8 +4,8 @@ use super::canary::{Analysis, CanarySpec, Metric, OnInconclusive as WireOnInconc
 use super::conditions::{Summary, set_conditions};
 use super::status::{CanaryStatus, CheckStatus, HistoryEntry, RevisionStatus, TargetStatus, WaitingStatus};
 use crate::domain::{
-    Analysis as Analysing, CanaryPods, Check, Decision, Farewell, InvalidPlan, Limits, OnInconclusive, Outcome, Percent,
-    Phase, Plan, Promotion, Revision, State, Steps, Target, Verdict, Waiting, Weight,
+    Analysis as Analysing, CanaryPods, Check, Decision, Farewell, InvalidPlan, Limits, OnInconclusive, Outcome,
+    Percent, Phase, Plan, Promotion, Revision, State, Steps, Target, Verdict, Waiting, Weight,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -78,7 +78,9 @@ pub enum InvalidSpec {
 
 /// A status that no Serin wrote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("status.{field} is {found}, which is no state of a rollout; to start over, remove it with: kubectl patch canary {{name}} --subresource=status --type=json -p '[{{\"op\":\"remove\",\"path\":\"/status\"}}]'")]
+#[error(
+    "status.{field} is {found}, which is no state of a rollout; to start over, remove it with: kubectl patch canary {{name}} --subresource=status --type=json -p '[{{\"op\":\"remove\",\"path\":\"/status\"}}]'"
+)]
 pub struct InvalidStatus {
     /// Where.
     pub field: &'static str,
@@ -299,13 +301,16 @@ pub fn record(
     let rolling = matches!(phase, Phase::Progressing(_) | Phase::Promoting(_));
     let waiting = match &decision.waiting {
         None => old.waiting.clone(),
-        Some(waiting) => waiting.reason().map(|reason| WaitingStatus { reason: reason.into(), message: waiting.to_string() }),
+        Some(waiting) => {
+            waiting.reason().map(|reason| WaitingStatus { reason: reason.into(), message: waiting.to_string() })
+        }
     };
     let moved = old.phase.as_deref() != Some(name(phase)) || old.canary_weight != i32::from(weight.canary());
     let revision = |revision: &Revision| RevisionStatus { revision: revision.0.clone() };
     let summary = summary(&decision.state, step, plan.steps.count(), waiting.as_ref(), decision.waiting.as_ref());
     // A round that failed ends the rollout, but its count is worth keeping.
-    let failed_checks = if matches!(phase, Phase::Failed { .. }) { old.failed_checks + outcome.map_or(0, failures) } else { failed };
+    let failed_checks =
+        if matches!(phase, Phase::Failed { .. }) { old.failed_checks + outcome.map_or(0, failures) } else { failed };
 
     CanaryStatus {
         observed_generation: generation,
@@ -439,16 +444,22 @@ fn summary(
     let (ready, reconciling, mut stalled, reason, message) = match &state.phase {
         Phase::Initializing { .. } => (false, true, false, "Initializing", "the primary is being made".to_owned()),
         Phase::Initialized { .. } => (true, false, false, "Initialized", serves),
-        Phase::Progressing(_) => (false, true, false, "Progressing", format!("weight {weight}, step {step} of {steps}")),
+        Phase::Progressing(_) => {
+            (false, true, false, "Progressing", format!("weight {weight}, step {step} of {steps}"))
+        }
         Phase::Promoting(Promotion { undo: None, .. }) => {
             (false, true, false, "Promoting", "the primary is being given the analysed version".to_owned())
         }
         Phase::Promoting(Promotion { undo: Some(why), .. }) => {
             (false, true, false, "PromotionFailed", format!("the primary is being put back: {why}"))
         }
-        Phase::Finalising { .. } => (false, true, false, "Finalising", "all traffic is going to the primary".to_owned()),
+        Phase::Finalising { .. } => {
+            (false, true, false, "Finalising", "all traffic is going to the primary".to_owned())
+        }
         Phase::Succeeded { .. } => (true, false, false, "Succeeded", serves),
-        Phase::Failed { why, .. } => (false, false, true, "RolledBack", format!("{serves}; the new version was taken back: {why}")),
+        Phase::Failed { why, .. } => {
+            (false, false, true, "RolledBack", format!("{serves}; the new version was taken back: {why}"))
+        }
         Phase::Terminating { .. } => (false, true, false, "Terminating", "the app is being handed back".to_owned()),
     };
     stalled |= matches!(
@@ -464,7 +475,13 @@ fn summary(
         Some(waiting) if !matches!(state.phase, Phase::Failed { .. }) => {
             let ready = ready && !stalled && waiting.reason != "Suspended";
             let reason = if stalled { waiting.reason.clone() } else { reason.to_owned() };
-            Summary { ready, reconciling: reconciling && !stalled, stalled, reason, message: format!("{message}: {}", waiting.message) }
+            Summary {
+                ready,
+                reconciling: reconciling && !stalled,
+                stalled,
+                reason,
+                message: format!("{message}: {}", waiting.message),
+            }
         }
         _ => Summary { ready, reconciling: reconciling && !stalled, stalled, reason: reason.to_owned(), message },
     }

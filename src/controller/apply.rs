@@ -124,7 +124,9 @@ impl Intent<'_> {
 
     /// An object that goes on serving without its Canary belongs to the target, and goes with it.
     fn kept(&self, mut object: Value) -> Value {
-        if let (Phase::Terminating { stage: Farewell::Kept, .. }, Some(target)) = (&self.state.phase, &self.found.target) {
+        if let (Phase::Terminating { stage: Farewell::Kept, .. }, Some(target)) =
+            (&self.state.phase, &self.found.target)
+        {
             let resource = self.rollout.workload.resource();
             let heir = json!({
                 "apiVersion": resource.api_version,

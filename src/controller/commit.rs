@@ -17,7 +17,12 @@ pub(super) const FINALIZER: &str = "serin.dev/finalizer";
 const SPARE_RECORDS: usize = 3;
 
 /// The Canary with Serin's finalizer, or without it.
-pub(super) async fn finalizer(context: &Context, rollout: &Rollout, canary: &Canary, present: bool) -> Result<Canary, Error> {
+pub(super) async fn finalizer(
+    context: &Context,
+    rollout: &Rollout,
+    canary: &Canary,
+    present: bool,
+) -> Result<Canary, Error> {
     if canary.finalizers().iter().any(|name| name == FINALIZER) == present {
         return Ok(canary.clone());
     }
@@ -34,7 +39,12 @@ pub(super) async fn finalizer(context: &Context, rollout: &Rollout, canary: &Can
 }
 
 /// Makes sure that every version that `state` names is on record, before the state is.
-pub(super) async fn versions(context: &Context, rollout: &Rollout, state: &State, target: Option<&Value>) -> Result<(), Error> {
+pub(super) async fn versions(
+    context: &Context,
+    rollout: &Rollout,
+    state: &State,
+    target: Option<&Value>,
+) -> Result<(), Error> {
     let (Some(fence), Some(target)) = (&state.target, target) else { return Ok(()) };
     let template = rollout.workload.template(target);
     let key = rollout.record(&fence.revision);

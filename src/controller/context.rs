@@ -9,20 +9,22 @@ use super::lease::Leadership;
 use super::settings::Settings;
 use crate::api::{Canary, Defaults, MetricTemplate};
 use crate::telemetry::Metrics;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, Resource};
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 /// The name under which fields are written.
-const MANAGER: &str = "serin";
+pub(super) const MANAGER: &str = "serin";
 
 /// Longer than an API server under load takes, and shorter than anybody's patience.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -41,12 +43,14 @@ pub struct Context {
     pub cache: Cache,
     /// Query templates.
     pub templates: Store<MetricTemplate>,
-    /// Events.
-    pub recorder: Recorder,
     /// Connections to metric providers: with, and without a look at certificates.
     pub http: [reqwest::Client; 2],
     /// Time.
     pub clock: Clock,
+    /// As many passes at a time as the settings allow.
+    slots: Semaphore,
+    /// How many passes are due and wait for a slot.
+    waiting: AtomicUsize,
     /// How often in a row a pass failed, by Canary.
     failures: Mutex<HashMap<Key, u32>>,
 }
@@ -67,10 +71,10 @@ impl Context {
             let built = crate::metrics::prometheus::connections(insecure).build();
             built.map_err(|error| Error::Start(format!("no HTTP client: {error}")))
         };
-        let reporter = Reporter { controller: MANAGER.into(), instance: None };
         Ok(Self {
-            recorder: Recorder::new(client.clone(), reporter),
             http: [connections(false)?, connections(true)?],
+            slots: Semaphore::new(settings.concurrency),
+            waiting: AtomicUsize::new(0),
             client,
             settings,
             leadership,
@@ -129,7 +133,8 @@ impl Context {
     pub async fn change(&self, key: &Key, found: &Value, wanted: &Value) -> Result<Value, Error> {
         self.may_write()?;
         let mut patch = json_patch::diff(found, wanted);
-        let fence = json!({"op": "add", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]});
+        let fence =
+            json!({"op": "add", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]});
         let fence = serde_json::from_value(fence).map_err(|source| Error::Patch { key: key.clone(), source })?;
         patch.0.push(fence);
         let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
@@ -166,6 +171,19 @@ impl Context {
         }
     }
 
+    /// Makes an event of an object; that it is there already is as good.
+    ///
+    /// # Errors
+    /// When leadership is not certain, or the API server says no.
+    pub async fn publish(&self, key: &Key, event: &Event) -> Result<(), Error> {
+        self.may_write()?;
+        let api = Api::namespaced(self.client.clone(), &key.namespace);
+        match self.call("publish an event of", key, api.create(&PostParams::default(), event)).await {
+            Err(error) if error.code() != Some(409) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// Gives any call to the API server its deadline, and its failure a name.
     ///
     /// # Errors
@@ -181,6 +199,15 @@ impl Context {
             Ok(Err(source)) => Err(Error::Call { verb, key: key.clone(), source: Box::new(source) }),
             Err(_) => Err(Error::TimeOut { verb, key: key.clone(), limit: CALL_LIMIT }),
         }
+    }
+
+    /// Waits until a pass may begin; it ends when the permit is dropped.
+    pub async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        self.metrics.queue_depth(self.waiting.fetch_add(1, Ordering::Relaxed) + 1);
+        let permit = self.slots.acquire().await;
+        self.metrics.queue_depth(self.waiting.fetch_sub(1, Ordering::Relaxed) - 1);
+        // The semaphore is never closed.
+        permit.ok()
     }
 
     /// Counts a failed pass of a Canary; answers how many in a row that makes.

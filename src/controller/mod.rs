@@ -20,6 +20,7 @@ pub use cache::{Cache, Key, slim};
 pub use clock::Clock;
 pub use context::Context;
 pub use error::Error;
+pub use observe::send;
 pub use reconcile::reconcile;
 pub use settings::Settings;
 pub use watch::run;

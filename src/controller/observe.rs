@@ -3,6 +3,7 @@
 mod ask;
 
 pub(super) use ask::ask;
+pub use ask::send;
 
 use super::context::Context;
 use super::rollout::Rollout;

@@ -34,7 +34,8 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Contex
         Ok(understood) => understood,
         Err(invalid) => return refuse(&context, &canary, "InvalidSpec", &invalid.to_string()).await,
     };
-    if canary.metadata.deletion_timestamp.is_some() && !canary.finalizers().iter().any(|name| name == commit::FINALIZER) {
+    if canary.metadata.deletion_timestamp.is_some() && !canary.finalizers().iter().any(|name| name == commit::FINALIZER)
+    {
         return Ok(Action::await_change());
     }
     let state = match api::state(canary.status.as_ref(), context.clock.now()) {
@@ -112,8 +113,7 @@ impl Pass<'_> {
         let key = &self.rollout.key;
         let superseded = || Error::Supersede(key.clone());
         let now = self.context.read(key).await?.ok_or_else(superseded)?;
-        let now: Canary =
-            serde_json::from_value(now).map_err(|source| Error::Decode { key: key.clone(), source })?;
+        let now: Canary = serde_json::from_value(now).map_err(|source| Error::Decode { key: key.clone(), source })?;
         let recorded = api::state(now.status.as_ref(), Timestamp::UNIX_EPOCH).map_err(|_| superseded())?;
         let untouched = now.status.is_none() || recorded == *state;
         if untouched && now.spec == canary.spec { Ok(now) } else { Err(superseded()) }

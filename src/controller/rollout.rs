@@ -39,7 +39,8 @@ impl Rollout {
         let kind = match spec.target_ref.kind {
             TargetKind::Deployment => "Deployment",
         };
-        let workload = workload::by_kind(kind).ok_or_else(|| InvalidSpec::Other(format!("spec.targetRef.kind: {kind} is not known")))?;
+        let workload = workload::by_kind(kind)
+            .ok_or_else(|| InvalidSpec::Other(format!("spec.targetRef.kind: {kind} is not known")))?;
         if let Some(timeout) = &service.timeout {
             crate::api::duration("spec.service.timeout", timeout)?;
         }
@@ -60,7 +61,13 @@ impl Rollout {
                 },
                 owner: owner.clone(),
             },
-            routed: mesh::App { namespace: key.namespace.clone(), name, port: service.port, route: route(service), owner },
+            routed: mesh::App {
+                namespace: key.namespace.clone(),
+                name,
+                port: service.port,
+                route: route(service),
+                owner,
+            },
             key,
             mesh,
             workload,

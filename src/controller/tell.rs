@@ -1,18 +1,29 @@
 //! Telling: events, log and metrics, after everything is done, and as well as can be.
 
-use super::context::Context;
+use super::context::{Context, MANAGER, canary_key};
 use super::rollout::Rollout;
 use crate::api::Canary;
 use crate::domain::{Note, Outcome};
 use crate::telemetry::chain;
 use futures::future::join_all;
-use kube::Resource;
-use kube::runtime::events::{Event, EventType};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::ObjectMeta;
+use kube::{Resource, ResourceExt};
 
 /// The longest text that an event can hold, in bytes.
 const EVENT_LIMIT: usize = 1024;
 
-pub(super) async fn tell(context: &Context, rollout: &Rollout, canary: &Canary, notes: &[Note], outcome: Option<&Outcome>) {
+/// How much of a Canary's name its events repeat: names end at 253 bytes, and version and reason need some.
+const NAME_LIMIT: usize = 180;
+
+pub(super) async fn tell(
+    context: &Context,
+    rollout: &Rollout,
+    canary: &Canary,
+    notes: &[Note],
+    outcome: Option<&Outcome>,
+) {
     let (namespace, name) = (&rollout.key.namespace, &rollout.key.name);
     for check in outcome.iter().flat_map(|outcome| &outcome.0) {
         let verdict = format!("{:?}", check.verdict());
@@ -34,18 +45,29 @@ pub(super) async fn tell(context: &Context, rollout: &Rollout, canary: &Canary, 
     join_all(events).await;
 }
 
-/// Publishes one event; that it could not be is logged, and costs nothing else.
+/// Publishes one event; that it could not be is logged, and costs nothing else. Each has its own sentence, so none is
+/// counted as another of its kind; the name tells the same one, should it be told twice.
 pub(super) async fn publish(context: &Context, canary: &Canary, warning: bool, reason: String, text: &str) {
+    let key = canary_key(canary);
+    let version = canary.resource_version().unwrap_or_default();
+    let prefix = key.name.get(..NAME_LIMIT).unwrap_or(&key.name).trim_end_matches(['-', '.']);
     let event = Event {
-        type_: if warning { EventType::Warning } else { EventType::Normal },
-        action: reason.clone(),
-        reason,
+        metadata: ObjectMeta {
+            namespace: Some(key.namespace.clone()),
+            name: Some(format!("{prefix}.{version}.{}", reason.to_lowercase())),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(context.clock.now())),
+        type_: Some(if warning { "Warning" } else { "Normal" }.to_owned()),
+        action: Some(reason.clone()),
+        reason: Some(reason),
         note: Some(shortened(text).to_owned()),
-        secondary: None,
+        regarding: Some(canary.object_ref(&())),
+        reporting_controller: Some(MANAGER.to_owned()),
+        reporting_instance: Some(MANAGER.to_owned()),
+        ..Event::default()
     };
-    let reference = canary.object_ref(&());
-    let key = super::context::canary_key(canary);
-    if let Err(error) = context.call("publish an event of", &key, context.recorder.publish(&event, &reference)).await {
+    if let Err(error) = context.publish(&key, &event).await {
         tracing::warn!(error = chain(&error), "an event could not be published");
     }
 }

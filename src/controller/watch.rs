@@ -17,7 +17,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, DeserializeGuard, GroupVersionKind};
-use kube::runtime::controller::{Action, Config, Error as ControllerError};
+use kube::runtime::controller::{Action, Error as ControllerError};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt, watcher};
@@ -55,7 +55,6 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<(), Error> {
     check(&settings)?;
-    let concurrency = u16::try_from(settings.concurrency).unwrap_or(u16::MAX);
     let canaries: Api<Guarded> = Api::all(client.clone());
     let (reader, writer) = reflector::store();
     let events = watcher(canaries, watcher::Config::default()).default_backoff();
@@ -82,10 +81,7 @@ pub async fn run(
         filled.cache.ready().await;
         readiness.set_ready();
     });
-    let passes = controller
-        .with_config(Config::default().concurrency(concurrency))
-        .graceful_shutdown_on(stop)
-        .run(timed, retry, Arc::clone(&context));
+    let passes = controller.graceful_shutdown_on(stop).run(timed, retry, Arc::clone(&context));
     passes.for_each(|result| after(&context, result)).await;
     Ok(())
 }
@@ -129,7 +125,8 @@ fn watched(client: &Client, resource: &ApiResource, config: watcher::Config) -> 
     let writer = Writer::new(resource.clone());
     let store = writer.as_reader();
     let events = watcher(Api::all_with(client.clone(), resource), config);
-    let touched = told(events.default_backoff().modify(slim), resource.plural.clone()).reflect(writer).touched_objects();
+    let touched =
+        told(events.default_backoff().modify(slim), resource.plural.clone()).reflect(writer).touched_objects();
     (store, touched.boxed())
 }
 
@@ -162,6 +159,7 @@ async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Err
     let started = Instant::now();
     let key = canary_key(&*guard);
     context.cache.ready().await;
+    let _slot = context.slot().await;
     let result = reconcile(Arc::clone(&guard), Arc::clone(&context)).await;
     context.metrics.pass(if result.is_ok() { "ok" } else { "error" }, started.elapsed());
     match &result {

@@ -70,7 +70,8 @@ fn initialize(plan: &Plan, state: &State, since: Timestamp, seen: &World, target
     match &seen.primary {
         None => stay(state, Waiting::PrimaryMissing),
         Some(primary) if primary.revision.as_ref() == Some(promoted) && primary.pods.ready(plan.primary_ready) => {
-            let note = Note::new(Reason::Initialized, format!("revision {promoted} is the primary; it gets all traffic"));
+            let note =
+                Note::new(Reason::Initialized, format!("revision {promoted} is the primary; it gets all traffic"));
             go(rested(state, Phase::Initialized { since: seen.now }), Waiting::RoutePending, vec![note])
         }
         Some(primary) => {
@@ -141,7 +142,9 @@ fn analyse(
         return blocked(plan, state, analysis, seen.now, pending, verdict.is_some());
     }
     match verdict {
-        None if plan.skip_analysis => promotion(state, analysis.weight, seen.now, "its pods are ready; skipAnalysis is set"),
+        None if plan.skip_analysis => {
+            promotion(state, analysis.weight, seen.now, "its pods are ready; skipAnalysis is set")
+        }
         None if analysis.weight == Weight::ZERO => advance(plan, state, analysis, seen.now, "its pods are ready"),
         None => dwell(plan, state, analysis),
         Some((outcome, Verdict::Inconclusive | Verdict::Fail)) => {
@@ -159,8 +162,10 @@ fn promote(plan: &Plan, state: &State, promotion: &Promotion, seen: &World, targ
     let unchanged = state.target.as_ref().is_some_and(|fence| fence.is(target));
     if promotion.weight > Weight::ZERO && (!unchanged || target.pods.lost()) {
         let next = Promotion { weight: Weight::ZERO, ..promotion.clone() };
-        let why = if unchanged { "its pods are not available" } else { "the target changed and its pods were not analysed" };
-        let note = Note::warning(Reason::Retreated, format!("all traffic goes to the primary while it is updated: {why}"));
+        let why =
+            if unchanged { "its pods are not available" } else { "the target changed and its pods were not analysed" };
+        let note =
+            Note::warning(Reason::Retreated, format!("all traffic goes to the primary while it is updated: {why}"));
         return go(State { phase: Phase::Promoting(next), ..state.clone() }, Waiting::Nothing, vec![note]);
     }
     let pods = seen.primary.as_ref().map(|primary| primary.pods).unwrap_or_default();
@@ -171,7 +176,8 @@ fn promote(plan: &Plan, state: &State, promotion: &Promotion, seen: &World, targ
     match &promotion.undo {
         None if ready => {
             let next = State { promoted: state.primary_revision().cloned(), ..state.clone() };
-            let note = Note::new(Reason::Finalising, "the primary runs the analysed version; it gets all traffic".into());
+            let note =
+                Note::new(Reason::Finalising, "the primary runs the analysed version; it gets all traffic".into());
             go(State { phase: Phase::Finalising { since: seen.now }, ..next }, Waiting::RoutePending, vec![note])
         }
         None if seen.now >= deadline => {
@@ -206,11 +212,8 @@ fn finalise(plan: &Plan, state: &State, since: Timestamp, seen: &World) -> Decis
 
 /// The app is handed back to its own workload, or, if that cannot be trusted, stays on the primary.
 fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
-    let at = |stage| State {
-        phase: Phase::Terminating { since: seen.now, stage },
-        canary: CanaryPods::Up,
-        ..state.clone()
-    };
+    let at =
+        |stage| State { phase: Phase::Terminating { since: seen.now, stage }, canary: CanaryPods::Up, ..state.clone() };
     let keep = |why: &str| {
         let note = Note::warning(Reason::PrimaryKept, format!("the primary goes on serving: {why}"));
         go(at(Farewell::Kept), Waiting::Nothing, vec![note])
@@ -218,7 +221,9 @@ fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
     let Phase::Terminating { since, stage } = state.phase else {
         let note = Note::new(Reason::Terminating, "the Canary is being deleted; the app is handed back".into());
         return match &seen.target {
-            _ if matches!(state.phase, Phase::Initializing { .. }) => go(at(Farewell::Released), Waiting::Nothing, vec![note]),
+            _ if matches!(state.phase, Phase::Initializing { .. }) => {
+                go(at(Farewell::Released), Waiting::Nothing, vec![note])
+            }
             Some(target) if !runs_promoted(state, target) => keep("the target holds a version that was not promoted"),
             Some(_) | None => go(at(Farewell::Reviving), Waiting::Nothing, vec![note]),
         };
@@ -301,7 +306,10 @@ fn begin(state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
 fn supersede(state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
     let mut decision = begin(state, now, target);
     let old = state.candidate().map(ToString::to_string).unwrap_or_default();
-    let text = format!("revision {} replaces {old} in the middle of its analysis; all traffic goes to the primary", target.revision);
+    let text = format!(
+        "revision {} replaces {old} in the middle of its analysis; all traffic goes to the primary",
+        target.revision
+    );
     decision.notes.insert(0, Note::new(Reason::Superseded, text));
     decision
 }
@@ -450,7 +458,9 @@ fn shows(plan: &Plan, routing: &Routing, weight: Weight, asked: Timestamp, now: 
             Acceptance::Pending => pending(Waiting::RoutePending, None),
             Acceptance::Refused(why) => pending(Waiting::RouteRefused(why.clone()), None),
         },
-        Routing::Split(..) | Routing::Missing | Routing::Whole(_) | Routing::Mixed => pending(Waiting::RoutePending, None),
+        Routing::Split(..) | Routing::Missing | Routing::Whole(_) | Routing::Mixed => {
+            pending(Waiting::RoutePending, None)
+        }
     }
 }
 

@@ -168,7 +168,8 @@ fn rejoin(app: &App, backends: &[Value]) -> Option<Vec<Value>> {
     if !matches!(Rule::of(app, backends), Rule::Split(_) | Rule::Uneven) {
         return None;
     }
-    let stable = backends.iter().find(|backend| is_service(app, backend, &primary(app))).or_else(|| backends.first())?;
+    let stable =
+        backends.iter().find(|backend| is_service(app, backend, &primary(app))).or_else(|| backends.first())?;
     let mut whole = stable.clone();
     whole["name"] = app.name.clone().into();
     whole["weight"] = 1.into();

@@ -63,7 +63,9 @@ fn what_is_rendered_is_what_is_observed() {
 fn rendering_again_changes_nothing() {
     for (provider, mesh) in all() {
         for found in found(provider) {
-            for traffic in [Traffic::Untouched, Traffic::Split(Weight::ZERO), Traffic::Split(Weight::FULL), Traffic::Target] {
+            for traffic in
+                [Traffic::Untouched, Traffic::Split(Weight::ZERO), Traffic::Split(Weight::FULL), Traffic::Target]
+            {
                 let once = mesh.render(&app(), traffic, &found);
                 assert_eq!(mesh.render(&app(), traffic, &once), once, "{provider} {traffic:?}");
             }
@@ -107,7 +109,10 @@ fn what_is_not_ours_is_unchanged() {
     assert_eq!(rendered["spec"]["rules"][2], original["spec"]["rules"][2]);
     assert_eq!(rendered["spec"]["rules"][0]["filters"], original["spec"]["rules"][0]["filters"]);
     let canary = &rendered["spec"]["rules"][0]["backendRefs"][1];
-    assert_eq!(*canary, json!({"group": "", "kind": "Service", "name": "web-canary", "port": 8080, "weight": 0, "filters": [{"x": 1}]}));
+    assert_eq!(
+        *canary,
+        json!({"group": "", "kind": "Service", "name": "web-canary", "port": 8080, "weight": 0, "filters": [{"x": 1}]})
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Structured logs on standard error.
 
-use std::io::stderr;
+use std::io::{IsTerminal, stderr};
 
 use thiserror::Error;
 use tracing::Subscriber;
@@ -47,7 +47,10 @@ pub fn init_logging(filter: &str, format: LogFormat) -> Result<(), LoggingError>
     let filter = parse_filter(filter)?;
     let installed = match format {
         LogFormat::Json => set_global_default(json(filter, stderr)),
-        LogFormat::Text => set_global_default(fmt().with_env_filter(filter).with_writer(stderr).finish()),
+        LogFormat::Text => {
+            let lines = fmt().with_ansi(stderr().is_terminal()).with_env_filter(filter).with_writer(stderr);
+            set_global_default(lines.finish())
+        }
     };
     installed.map_err(|source| LoggingError::InstallWriter { source })
 }

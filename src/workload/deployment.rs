@@ -18,6 +18,9 @@ impl Workload for Deployment {
 
     fn selector(&self, target: &Value) -> Result<Selector, Error> {
         let name = object::get(target, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default();
+        if object::get(target, &["spec", "strategy", "type"]).is_some_and(|kind| kind == "Recreate") {
+            return Err(Error::Recreate { kind: "Deployment", name: name.to_owned() });
+        }
         Selector::find("Deployment", name, object::get(target, &["spec", "selector", "matchLabels"]))
     }
 
@@ -216,5 +219,13 @@ mod tests {
         odd["spec"]["selector"]["matchLabels"] = json!({"tier": "front"});
         let refusal = Deployment.selector(&odd).unwrap_err().to_string();
         assert!(refusal.contains("app, name and app.kubernetes.io/name"), "{refusal}");
+    }
+
+    #[test]
+    fn a_strategy_that_stops_all_pods_is_refused() {
+        let mut odd = target();
+        odd["spec"]["strategy"] = json!({"type": "Recreate"});
+        let refusal = Deployment.selector(&odd).unwrap_err().to_string();
+        assert!(refusal.contains("write RollingUpdate"), "{refusal}");
     }
 }

@@ -73,8 +73,20 @@ pub enum Error {
         /// The target's name.
         name: String,
     },
+    /// A promotion would leave the primary without pods for a while.
+    #[error(
+        "{kind} {name}: with spec.strategy.type Recreate a promotion would stop all pods that serve; write RollingUpdate"
+    )]
+    Recreate {
+        /// The target's kind.
+        kind: &'static str,
+        /// The target's name.
+        name: String,
+    },
     /// Nothing to make the primary of.
-    #[error("the record of revision {0} is missing, and there is no primary yet; change the target's pod template to record a new one")]
+    #[error(
+        "the record of revision {0} is missing, and there is no primary yet; change the target's pod template to record a new one"
+    )]
     Record(String),
 }
 
@@ -106,7 +118,7 @@ pub trait Workload: Send + Sync {
     /// The label that tells its pods from the primary's.
     ///
     /// # Errors
-    /// When it has none that can be renamed.
+    /// When it has none that can be renamed, or cannot be rolled out for another reason.
     fn selector(&self, target: &Value) -> Result<Selector, Error>;
 
     /// What its pods are made of.

@@ -128,7 +128,11 @@ mod tests {
         let split = apex(&app(), &selector(), Traffic::Split(Weight::ZERO), Some(&users()));
         assert!(on_primary(&selector(), Some(&split)));
         assert_eq!(split["spec"]["ports"], users()["spec"]["ports"]);
-        assert_eq!(apex(&app(), &selector(), Traffic::Split(Weight::FULL), Some(&split)), split, "again changes nothing");
+        assert_eq!(
+            apex(&app(), &selector(), Traffic::Split(Weight::FULL), Some(&split)),
+            split,
+            "again changes nothing"
+        );
         assert_eq!(apex(&app(), &selector(), Traffic::Target, Some(&split)), users());
     }
 

@@ -50,8 +50,7 @@ impl Candidate {
     /// One look at the Lease, and the take-over when it is free. `None`: somebody else's.
     async fn look(&self, sighting: &mut Option<Sighting>) -> Result<Option<Term>, Error> {
         let found = self.store.read().await?;
-        let record = found.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
-        let seen = Sighting::after(sighting.take(), record, Instant::now());
+        let seen = Sighting::after(sighting.take(), found.clone(), Instant::now());
         let seen = sighting.insert(seen);
         if !seen.is_free_for(&self.identity) {
             return Ok(None);
@@ -84,6 +83,9 @@ fn warn_once(error: &Error, last: &mut String) {
 
 /// What a candidate last saw, and since when it has been like that.
 struct Sighting {
+    /// Any write gives the Lease a new version. Compared for equality only.
+    version: Option<String>,
+    /// `None` when there is no Lease.
     record: Option<LeaseSpec>,
     /// Taken after the record arrived, so it is never earlier than the write of the record.
     since: Instant,
@@ -92,10 +94,14 @@ struct Sighting {
 }
 
 impl Sighting {
-    fn after(last: Option<Self>, record: Option<LeaseSpec>, now: Instant) -> Self {
+    fn after(last: Option<Self>, found: Option<Lease>, now: Instant) -> Self {
+        let (version, record) = match found {
+            Some(lease) => (lease.metadata.resource_version, Some(lease.spec.unwrap_or_default())),
+            None => (None, None),
+        };
         match last {
-            Some(last) if last.record == record => last,
-            last => Self { record, since: now, first: last.is_none() },
+            Some(last) if last.version == version => last,
+            last => Self { version, record, since: now, first: last.is_none() },
         }
     }
 

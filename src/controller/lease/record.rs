@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
@@ -19,7 +20,7 @@ const LONGEST_WAIT: Duration = Duration::from_mins(2);
 
 /// The record of a new term. Fields that we do not know stay.
 pub(super) fn claimed(former: Option<&LeaseSpec>, identity: &str) -> LeaseSpec {
-    let now = now();
+    let now = now_unlike(former.and_then(|former| former.acquire_time.as_ref()));
     let transitions = former.map_or(0, |former| {
         let changes_hands = former.holder_identity.as_deref() != Some(identity);
         former.lease_transitions.unwrap_or(0).max(0).saturating_add(i32::from(changes_hands))
@@ -36,7 +37,7 @@ pub(super) fn claimed(former: Option<&LeaseSpec>, identity: &str) -> LeaseSpec {
 
 /// The record of a term that goes on.
 pub(super) fn renewed(ours: &LeaseSpec) -> LeaseSpec {
-    LeaseSpec { renew_time: Some(now()), ..ours.clone() }
+    LeaseSpec { renew_time: Some(now_unlike(ours.renew_time.as_ref())), ..ours.clone() }
 }
 
 /// The record of a term that ended well: nobody has to wait.
@@ -44,7 +45,7 @@ pub(super) fn released(ours: &LeaseSpec) -> LeaseSpec {
     LeaseSpec {
         holder_identity: Some(String::new()),
         lease_duration_seconds: Some(RELEASED_SECONDS),
-        renew_time: Some(now()),
+        renew_time: Some(now_unlike(ours.renew_time.as_ref())),
         ..ours.clone()
     }
 }
@@ -73,9 +74,13 @@ pub(super) fn wait_before_taking(record: &LeaseSpec, identity: &str) -> Duration
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).clamp(LEASE, LONGEST_WAIT)
 }
 
-/// The time of day for the record. The wire format keeps all of it, so that it reads back equal.
-fn now() -> MicroTime {
-    MicroTime(Clock::System.now())
+/// The time of day for the record, which the wire format keeps to the microsecond. Never the `former` one again, even when
+/// the clock stands still or is set back: a write that changes nothing is no sign of life, because the API server does
+/// not give the object a new version for it.
+fn now_unlike(former: Option<&MicroTime>) -> MicroTime {
+    let now = Clock::System.now();
+    let taken = former.is_some_and(|former| former.0 == now);
+    MicroTime(if taken { now + SignedDuration::from_micros(1) } else { now })
 }
 
 #[cfg(test)]
@@ -127,5 +132,17 @@ mod tests {
         assert_eq!(wait_before_taking(&held, "a"), Duration::ZERO);
         assert_eq!(wait_before_taking(&released(&held), "b"), Duration::ZERO);
         assert_eq!(wait_before_taking(&LeaseSpec::default(), "b"), Duration::ZERO);
+    }
+
+    #[test]
+    fn no_renewal_and_no_term_looks_like_the_one_before() {
+        let mut record = claimed(None, "a");
+        for _ in 0..100 {
+            let next = renewed(&record);
+            assert_ne!(next, record);
+            assert!(is_same_term(&record, &next));
+            assert!(!is_same_term(&next, &claimed(Some(&next), "a")));
+            record = next;
+        }
     }
 }

@@ -19,8 +19,9 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Term {
     store: Store,
-    /// As last read or written, with the version that the next write is based on.
+    /// As last read or written: with the version that the next write is based on.
     metadata: ObjectMeta,
+    /// As last written.
     record: LeaseSpec,
     /// When the last successful renewal was sent.
     renewed: Instant,
@@ -99,6 +100,7 @@ impl Term {
             let wanted = Lease { metadata: self.metadata.clone(), spec: Some(record.clone()) };
             if let Some(written) = self.store.write(&wanted).await? {
                 self.metadata = written.metadata;
+                self.record = record;
                 return Ok(());
             }
             self.metadata = self.find_ours().await?;

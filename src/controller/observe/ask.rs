@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::core::ApiResource;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// The window of a metric that does not say.
@@ -38,15 +39,18 @@ pub(in crate::controller) async fn ask(
 async fn answer(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: &Metric) -> Answer {
     let query = query(context, rollout, spec, metric).await?;
     let started = Instant::now();
-    let answer = send(context, &query).await;
+    let http = &context.http[usize::from(query.insecure_skip_verify)];
+    let answer = send(http, &query, context.settings.query_timeout).await;
     context.metrics.query(if answer.is_ok() { "ok" } else { "error" }, started.elapsed());
     answer
 }
 
-async fn send(context: &Context, query: &Query) -> Answer {
-    let limit = context.settings.query_timeout;
+/// Sends one query and reads its answer, within `limit` and [`prometheus::MAX_ANSWER_BYTES`].
+///
+/// # Errors
+/// Everything that is not one number, as a sentence.
+pub async fn send(http: &reqwest::Client, query: &Query, limit: Duration) -> Answer {
     let deadline = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
-    let http = &context.http[usize::from(query.insecure_skip_verify)];
     let request = prometheus::request(http, query, deadline)?;
     let exchange = async {
         let response = request.get_raw().await;
@@ -100,7 +104,9 @@ async fn query(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: 
         return Ok(Query {
             address: template.provider.address.clone(),
             text: fill(&template.query)?,
-            headers: headers.flat_map(|(name, values)| values.iter().map(|value| (name.clone(), value.clone()))).collect(),
+            headers: headers
+                .flat_map(|(name, values)| values.iter().map(|value| (name.clone(), value.clone())))
+                .collect(),
             insecure_skip_verify: template.provider.insecure_skip_verify,
             credentials,
         });
@@ -110,7 +116,10 @@ async fn query(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: 
     }
     let gateway = &context.settings.gateway_metrics;
     own(builtin::builtin(gateway, &metric.name).ok_or_else(|| {
-        Unknown::NotAsked(format!("{} is not a built-in metric of {gateway}; write a templateRef or a query", metric.name))
+        Unknown::NotAsked(format!(
+            "{} is not a built-in metric of {gateway}; write a templateRef or a query",
+            metric.name
+        ))
     })?)
 }
 
@@ -120,7 +129,8 @@ async fn template(
     name: &str,
 ) -> Result<(MetricTemplateSpec, Option<Credentials>), Unknown> {
     let found = context.templates.get(&ObjectRef::new(name).within(namespace));
-    let missing = || Unknown::NotAsked(format!("there is no MetricTemplate {name} in namespace {namespace}; create it"));
+    let missing =
+        || Unknown::NotAsked(format!("there is no MetricTemplate {name} in namespace {namespace}; create it"));
     let template = found.ok_or_else(missing)?.spec.clone();
     let credentials = match &template.provider.secret_ref {
         None => None,

@@ -131,11 +131,12 @@ impl fmt::Display for Waiting {
         match self {
             Self::Nothing => Ok(()),
             Self::Suspended => formatter.write_str("suspend is set; weights are held until it is false"),
-            Self::TargetMissing => {
-                formatter.write_str("the target does not exist; create it or change targetRef. The primary goes on serving")
-            }
+            Self::TargetMissing => formatter
+                .write_str("the target does not exist; create it or change targetRef. The primary goes on serving"),
             Self::PrimaryMissing => formatter.write_str("the primary is being made or updated"),
-            Self::PrimaryNotReady { pods, overdue: false } => write!(formatter, "the primary is not ready: {}", count(*pods)),
+            Self::PrimaryNotReady { pods, overdue: false } => {
+                write!(formatter, "the primary is not ready: {}", count(*pods))
+            }
             Self::PrimaryNotReady { pods, overdue: true } => write!(
                 formatter,
                 "the primary is not ready after the progress deadline: {}; look at the events of its pods",

@@ -50,9 +50,8 @@ fn of_report(report: &Value, generation: i64) -> Acceptance {
 }
 
 fn same_parent(reported: &Value, named: &Value, namespace: &Value) -> bool {
-    let both = |field: &str, default: &Value| {
-        reported.get(field).unwrap_or(default) == named.get(field).unwrap_or(default)
-    };
+    let both =
+        |field: &str, default: &Value| reported.get(field).unwrap_or(default) == named.get(field).unwrap_or(default);
     both("name", &Value::Null)
         && both("namespace", namespace)
         && both("sectionName", &Value::Null)

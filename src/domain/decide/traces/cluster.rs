@@ -1,0 +1,337 @@
+//! A small simulated cluster: the gateway shows what was recorded one pass later, pods become ready after some passes.
+
+use crate::domain::{
+    Acceptance, CanaryPods, Check, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan, Pods,
+    Primary, Revision, Routing, Scale, State, Steps, TargetSeen, Traffic, Unknown, Verdict, Weight, World, decide,
+    questions,
+};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::VecDeque;
+
+/// After so many passes a rollout that goes on is one that never ends.
+const ENDLESS: usize = 300;
+
+/// Passes that new pods take to become ready.
+const SLOW: u32 = 2;
+
+/// The cluster, and the operator in it.
+#[derive(Clone)]
+pub(in crate::domain::decide) struct Cluster {
+    pub(in crate::domain::decide) plan: Plan,
+    pub(in crate::domain::decide) state: State,
+    pub(in crate::domain::decide) target: Option<Workload>,
+    pub(in crate::domain::decide) primary: Option<Workload>,
+    pub(in crate::domain::decide) gateway: Gateway,
+    /// Versions whose pods never become ready.
+    pub(in crate::domain::decide) broken: Vec<&'static str>,
+    /// Versions that run as a canary only: their pods never become ready in the primary.
+    pub(in crate::domain::decide) unpromotable: Vec<&'static str>,
+    /// What the next checks say; good news when there is nothing.
+    pub(in crate::domain::decide) answers: VecDeque<Verdict>,
+    /// Stands for how this release of Serin computes hashes.
+    pub(in crate::domain::decide) hashing: &'static str,
+    pub(in crate::domain::decide) deleted: bool,
+    start: Timestamp,
+    now: Timestamp,
+    shown: Traffic,
+    log: Vec<String>,
+}
+
+/// What the gateway does with a route.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::domain::decide) enum Gateway {
+    Accepts,
+    Lags,
+    Refuses,
+    Silent,
+    Unusable,
+}
+
+/// A Deployment and its pods.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::domain::decide) struct Workload {
+    pub(in crate::domain::decide) version: &'static str,
+    pub(in crate::domain::decide) revision: Option<Revision>,
+    pub(in crate::domain::decide) generation: i64,
+    pub(in crate::domain::decide) replicas: u32,
+    /// Passes until its pods are ready.
+    slow: u32,
+    /// Ready pods of the version before.
+    old: u32,
+    pub(in crate::domain::decide) lost: bool,
+}
+
+/// Weights 20 and 50, a check every 10 s, and the first bad one ends it.
+pub(in crate::domain::decide) fn plan() -> Plan {
+    Plan {
+        steps: steps(&[20, 50]),
+        interval: SignedDuration::from_secs(10),
+        threshold: 1,
+        inconclusive_limit: 2,
+        on_inconclusive: OnInconclusive::Rollback,
+        metrics: vec![],
+        progress_deadline: SignedDuration::from_secs(60),
+        canary_ready: Percent::ALL,
+        primary_ready: Percent::ALL,
+        drain_delay: SignedDuration::from_secs(5),
+        route_grace: SignedDuration::from_secs(5),
+        skip_analysis: false,
+        suspend: false,
+    }
+}
+
+pub(in crate::domain::decide) fn weight(percent: u8) -> Weight {
+    Weight::try_from(i64::from(percent)).unwrap()
+}
+
+pub(in crate::domain::decide) fn steps(percents: &[u8]) -> Steps {
+    Steps::new(percents.iter().copied().map(weight).collect()).unwrap()
+}
+
+pub(in crate::domain::decide) fn outcome(verdict: Verdict) -> Outcome {
+    let answer = match verdict {
+        Verdict::Pass => Ok(100.0),
+        Verdict::Fail => Ok(1.0),
+        Verdict::Inconclusive => Err(Unknown::NoSamples),
+    };
+    let limits = Limits { min: Some(99.0), max: None };
+    Outcome(vec![Check { metric: "request-success-rate".into(), limits, answer }])
+}
+
+impl Cluster {
+    /// An app of two pods at version `a`, and a Canary that nobody has looked at yet.
+    pub(in crate::domain::decide) fn new() -> Self {
+        let start = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 50);
+        let mut target = Workload::new("a", 2);
+        target.slow = 0;
+        Self {
+            plan: plan(),
+            state: State::new(start),
+            target: Some(target),
+            primary: None,
+            gateway: Gateway::Accepts,
+            broken: vec![],
+            unpromotable: vec![],
+            answers: VecDeque::new(),
+            hashing: "",
+            deleted: false,
+            start,
+            now: start,
+            shown: Traffic::Untouched,
+            log: vec![],
+        }
+    }
+
+    /// At rest with `a` as the primary, and no canary pods.
+    pub(in crate::domain::decide) fn at_rest() -> Self {
+        let mut cluster = Self::new();
+        cluster.settle();
+        cluster.restart();
+        cluster
+    }
+
+    /// `b` is under analysis and has `percent` of the traffic.
+    pub(in crate::domain::decide) fn at_weight(percent: u8) -> Self {
+        let mut cluster = Self::at_rest();
+        cluster.deploy("b");
+        cluster.until(|state| state.weight() == weight(percent));
+        cluster.restart();
+        cluster
+    }
+
+    /// Forgets what was logged; the time begins anew.
+    pub(in crate::domain::decide) fn restart(&mut self) {
+        self.start = self.now;
+        self.log.clear();
+    }
+
+    /// The user changes the target's pod template.
+    pub(in crate::domain::decide) fn deploy(&mut self, version: &'static str) {
+        match &mut self.target {
+            Some(target) => target.change(version, target.replicas),
+            None => self.target = Some(Workload::new(version, 2)),
+        }
+        self.log.push(format!("      -- the target is {version} --"));
+    }
+
+    /// Says in the log what the test does now.
+    pub(in crate::domain::decide) fn note(&mut self, what: &str) {
+        self.log.push(format!("      -- {what} --"));
+    }
+
+    pub(in crate::domain::decide) fn answer(&mut self, answers: impl IntoIterator<Item = Verdict>) {
+        self.answers.extend(answers);
+    }
+
+    /// Passes until nothing changes any more and nothing is waited for by time.
+    pub(in crate::domain::decide) fn settle(&mut self) -> Decision {
+        for _ in 0..ENDLESS {
+            let (decision, moved) = self.pass();
+            if !moved && decision.wake.is_none() {
+                return decision;
+            }
+        }
+        panic!("no end in {ENDLESS} passes:\n{}", self.log());
+    }
+
+    /// Passes until the state is as wanted.
+    pub(in crate::domain::decide) fn until(&mut self, wanted: impl Fn(&State) -> bool) {
+        for _ in 0..ENDLESS {
+            if wanted(&self.state) {
+                return;
+            }
+            self.pass();
+        }
+        panic!("not reached in {ENDLESS} passes:\n{}", self.log());
+    }
+
+    pub(in crate::domain::decide) fn passes(&mut self, count: usize) {
+        for _ in 0..count {
+            self.pass();
+        }
+    }
+
+    pub(in crate::domain::decide) fn log(&self) -> String {
+        self.log.join("\n")
+    }
+
+    /// What the operator sees.
+    pub(in crate::domain::decide) fn world(&self) -> World {
+        let target = self.target.as_ref().map(|target| TargetSeen {
+            revision: self.hash(target.version),
+            generation: target.generation,
+            replicas: target.replicas,
+            pods: target.pods(self.broken.contains(&target.version)),
+        });
+        let primary = self.primary.as_ref().map(|primary| {
+            let stuck = self.broken.contains(&primary.version) || self.unpromotable.contains(&primary.version);
+            Primary { revision: primary.revision.clone(), pods: primary.pods(stuck) }
+        });
+        let acceptance = match self.gateway {
+            Gateway::Accepts | Gateway::Unusable => Acceptance::Accepted,
+            Gateway::Lags => Acceptance::Pending,
+            Gateway::Refuses => Acceptance::Refused("no such port".into()),
+            Gateway::Silent => Acceptance::Silent,
+        };
+        let routing = match self.shown {
+            _ if self.gateway == Gateway::Unusable => Routing::Unusable("it has no rule for the app".into()),
+            Traffic::Untouched | Traffic::Target => Routing::Whole(acceptance),
+            Traffic::Split(weight) => Routing::Split(weight, acceptance),
+        };
+        let apex_on_primary = matches!(self.shown, Traffic::Split(_));
+        World { now: self.now, deleted: self.deleted, target, primary, apex_on_primary, routing }
+    }
+
+    /// One pass, and what becomes of it; whether anything has changed.
+    fn pass(&mut self) -> (Decision, bool) {
+        let seen = self.world();
+        let asked = questions(&self.plan, &self.state, &seen);
+        let said = asked.then(|| outcome(self.answers.pop_front().unwrap_or(Verdict::Pass)));
+        let decision = decide(&self.plan, &self.state, &seen, said.as_ref());
+        self.write_down(&decision);
+        let before = self.clone();
+        self.state = decision.state.clone();
+        self.carry_out();
+        let moved = self.state != before.state || self.world() != before.world() || self.busy();
+        self.now = match decision.wake {
+            Some(wake) if !moved => wake.max(self.now + SignedDuration::from_millis(1)),
+            _ => self.now + SignedDuration::from_secs(1),
+        };
+        (decision, moved)
+    }
+
+    fn busy(&self) -> bool {
+        [&self.target, &self.primary].into_iter().flatten().any(|workload| workload.slow > 0)
+    }
+
+    fn carry_out(&mut self) {
+        for workload in [&mut self.target, &mut self.primary].into_iter().flatten() {
+            workload.slow = workload.slow.saturating_sub(1);
+        }
+        self.shown = self.state.traffic();
+        let scale = self.state.scale(&self.plan, self.now);
+        if let (Some(revision), Some(_)) = (self.state.primary_revision().cloned(), &self.target) {
+            let version = ["a", "b", "c", "d"].into_iter().find(|version| revision.0.starts_with(version)).unwrap();
+            let primary = self.primary.get_or_insert_with(|| Workload::new(version, self.state.replicas));
+            primary.change(version, self.state.replicas);
+            primary.revision = Some(revision);
+        }
+        if let Some(target) = &mut self.target {
+            match scale {
+                Scale::AtLeast(replicas) if target.replicas == 0 => target.change(target.version, replicas),
+                Scale::Keep | Scale::AtLeast(_) => {}
+                Scale::Zero => target.change(target.version, 0),
+            }
+        }
+    }
+
+    fn hash(&self, version: &str) -> Revision {
+        Revision(format!("{version}{}", self.hashing))
+    }
+
+    fn write_down(&mut self, decision: &Decision) {
+        let Decision { state, notes, waiting, .. } = decision;
+        let phase = match &state.phase {
+            Phase::Initializing { .. } => "Initializing".into(),
+            Phase::Initialized { .. } => "Initialized".into(),
+            Phase::Progressing(_) => "Progressing".into(),
+            Phase::Promoting(promotion) if promotion.undo.is_some() => "Promoting back".into(),
+            Phase::Promoting(_) => "Promoting".into(),
+            Phase::Finalising { .. } => "Finalising".into(),
+            Phase::Succeeded { .. } => "Succeeded".into(),
+            Phase::Failed { .. } => "Failed".into(),
+            Phase::Terminating { stage, .. } => format!("{stage:?}"),
+        };
+        let pods = match state.canary {
+            CanaryPods::Up => "Up",
+            CanaryPods::Draining { .. } => "Draining",
+            CanaryPods::Down => "Down",
+        };
+        let runs = state.primary_revision().map_or("-", |revision| &revision.0);
+        let waits = match waiting {
+            None => "..",
+            Some(waiting) => waiting.reason().unwrap_or("-"),
+        };
+        let told = notes.iter().map(|note| note.reason.to_string()).collect::<Vec<_>>().join(" ");
+        let seconds = self.now.duration_since(self.start).as_secs();
+        let weight = state.weight();
+        let line = format!("{seconds:>4}s {phase:<14} {weight:>3} {pods:<8} {runs:<2} {waits:<15} {told}");
+        self.log.push(line.trim_end().to_owned());
+    }
+}
+
+impl Workload {
+    fn new(version: &'static str, replicas: u32) -> Self {
+        Self { version, revision: None, generation: 1, replicas, slow: SLOW, old: 0, lost: false }
+    }
+
+    /// A new spec; the pods follow.
+    pub(in crate::domain::decide) fn change(&mut self, version: &'static str, replicas: u32) {
+        if (version, replicas) == (self.version, self.replicas) {
+            return;
+        }
+        if version != self.version || replicas > self.replicas {
+            self.old = if self.slow == 0 { self.replicas } else { self.old };
+            self.slow = SLOW;
+        }
+        self.generation += 1;
+        (self.version, self.replicas) = (version, replicas);
+    }
+
+    fn pods(&self, stuck: bool) -> Pods {
+        let wanted = self.replicas;
+        let counts = |updated, available, total| Pods { wanted, updated, available, total, current: true };
+        if self.lost {
+            counts(wanted, 0, wanted)
+        } else if wanted > 0 && (stuck || self.slow > 0) {
+            counts(0, self.old.min(wanted), self.old.min(wanted))
+        } else {
+            counts(wanted, wanted, wanted)
+        }
+    }
+}
+
+/// Whether the Canary may go.
+pub(in crate::domain::decide) fn gone(state: &State) -> bool {
+    matches!(state.phase, Phase::Terminating { stage: Farewell::Released | Farewell::Kept, .. })
+}

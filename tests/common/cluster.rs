@@ -1,0 +1,399 @@
+//! The cluster: an API server, what reacts to its objects, and the controller under test.
+//!
+//! Time is tokio's, and paused: it passes when a test lets it. The caches are filled by hand before each pass with what
+//! the API server holds, so a pass sees exactly what a watch that is not late would have shown.
+
+use super::app::{self, NAME, NAMESPACE};
+use super::prometheus::Prometheus;
+use super::story;
+use jiff::{SignedDuration, Timestamp};
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, DeserializeGuard, GroupVersionKind};
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::Store;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+use serin::api::{Canary, MANAGED_BY, MetricTemplate};
+use serin::controller::lease::Leadership;
+use serin::controller::{Cache, Clock, Context, Error, Settings, reconcile, slim};
+use serin::telemetry::Metrics;
+use serin_testing::workloads::{DeploymentController, accept_routes};
+use serin_testing::{
+    ApiServer, CANARIES, CONTROLLER_REVISIONS, DEPLOYMENTS, GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES,
+    Request, SERVICES,
+};
+use std::fmt::Write as _;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// The gateway's controller.
+const GATEWAY: &str = "example.com/gateway";
+
+/// More passes than any rollout here takes.
+const PASSES: usize = 200;
+
+/// An image whose pods never become ready.
+pub(crate) const BROKEN: &str = "web:broken";
+
+/// When every test begins.
+pub(crate) fn beginning() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("it is a time")
+}
+
+/// The cluster with an operator in it.
+pub(crate) struct Cluster {
+    pub(crate) server: ApiServer,
+    pub(crate) prometheus: Prometheus,
+    pub(crate) operator: Operator,
+    pub(crate) clock: Clock,
+    pub(crate) leadership: Leadership,
+    deployments: DeploymentController,
+    /// Pods and gateway react to what is written.
+    pub(crate) reacts: bool,
+    /// When the controller asked to be woken.
+    due: Option<Timestamp>,
+    /// The newest revision that a pass has looked at.
+    looked_at: u64,
+    /// Writes since the story was last told.
+    told: u64,
+    story: String,
+    began: Timestamp,
+    /// Passes that ended with an error, since the last look.
+    pub(crate) errors: Vec<Error>,
+}
+
+/// One process of Serin: what it forgets in a crash.
+pub(crate) struct Operator {
+    pub(crate) context: Arc<Context>,
+    writers: Vec<(GroupVersionResource, ApiResource, Writer<DynamicObject>)>,
+    templates: Writer<MetricTemplate>,
+}
+
+impl Cluster {
+    /// An empty cluster with an operator in it that leads.
+    pub(crate) async fn new() -> Self {
+        // A second test in this process finds it installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let server = ApiServer::new();
+        let clock = Clock::starting_at(beginning());
+        server.set_clock(move || clock.now());
+        let prometheus = Prometheus::start().await;
+        let leadership = Leadership::lasting(Duration::from_hours(24));
+        let operator = Operator::start(&server, &prometheus, clock, leadership.clone());
+        let broken = |template: &Value| template["spec"]["containers"][0]["image"] == BROKEN;
+        Self {
+            server,
+            prometheus,
+            operator,
+            clock,
+            leadership,
+            deployments: DeploymentController::new().never_ready(broken),
+            reacts: true,
+            due: None,
+            looked_at: 0,
+            told: 0,
+            story: String::new(),
+            began: beginning(),
+            errors: vec![],
+        }
+    }
+
+    /// A cluster with the app, its Service and its route, and no Canary yet.
+    pub(crate) async fn with_app() -> Self {
+        let cluster = Self::new().await;
+        cluster.put(DEPLOYMENTS, app::deployment("web:1"));
+        cluster.put(SERVICES, app::service());
+        cluster.put(HTTP_ROUTES, app::route());
+        cluster.react();
+        cluster
+    }
+
+    /// A cluster with the app and its Canary, initialised and at rest.
+    pub(crate) async fn at_rest() -> Self {
+        let mut cluster = Self::with_app().await;
+        cluster.put(CANARIES, app::canary());
+        cluster.settle().await;
+        cluster.forget();
+        cluster
+    }
+
+    // ---- the user ----
+
+    pub(crate) fn put(&self, resource: GroupVersionResource, object: Value) -> Value {
+        self.server.put(resource, object).expect("the user writes what the server takes")
+    }
+
+    pub(crate) fn edit(&self, resource: GroupVersionResource, name: &str, change: impl FnMut(&mut Value)) -> Value {
+        self.server.update(resource, NAMESPACE, name, change).expect("the user changes what is there")
+    }
+
+    /// Deploys a version.
+    pub(crate) fn deploy(&self, image: &str) {
+        self.edit(DEPLOYMENTS, NAME, |deployment| {
+            deployment["spec"]["template"]["spec"]["containers"][0]["image"] = image.into();
+        });
+    }
+
+    pub(crate) fn delete_canary(&self) {
+        self.server.delete(CANARIES, NAMESPACE, NAME).expect("the Canary is there");
+    }
+
+    // ---- looking ----
+
+    pub(crate) fn find(&self, resource: GroupVersionResource, name: &str) -> Option<Value> {
+        self.server.get(resource, NAMESPACE, name)
+    }
+
+    pub(crate) fn get(&self, resource: GroupVersionResource, name: &str) -> Value {
+        self.find(resource, name).unwrap_or_else(|| panic!("{} {name} is there", resource.plural))
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        self.get(CANARIES, NAME)["status"].clone()
+    }
+
+    pub(crate) fn phase(&self) -> String {
+        self.status()["phase"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// A condition as `status reason: message`.
+    pub(crate) fn condition(&self, kind: &str) -> String {
+        let status = self.status();
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        let condition = conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default();
+        let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        format!("{} {}: {}", text("status"), text("reason"), text("message"))
+    }
+
+    pub(crate) fn image(&self, deployment: &str) -> String {
+        let deployment = self.get(DEPLOYMENTS, deployment);
+        deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub(crate) fn replicas(&self, deployment: &str) -> i64 {
+        self.get(DEPLOYMENTS, deployment)["spec"]["replicas"].as_i64().unwrap_or(1)
+    }
+
+    /// The backends of the app's rule and their weights.
+    pub(crate) fn backends(&self) -> String {
+        story::backends(&self.get(HTTP_ROUTES, NAME))
+    }
+
+    // ---- time ----
+
+    /// The rest of the cluster does what it would have done by now.
+    pub(crate) fn react(&self) {
+        if self.reacts {
+            self.deployments.settle(&self.server);
+            accept_routes(&self.server, GATEWAY);
+        }
+    }
+
+    /// One pass, over what the API server holds now.
+    pub(crate) async fn pass(&mut self) -> Result<Action, Error> {
+        self.react();
+        self.pass_over_what_is_there().await
+    }
+
+    /// One pass, without a reaction of the cluster before.
+    pub(crate) async fn pass_over_what_is_there(&mut self) -> Result<Action, Error> {
+        self.looked_at = self.server.revision();
+        self.operator.refresh(&self.server);
+        let Some(canary) = self.find(CANARIES, NAME) else { return Ok(Action::await_change()) };
+        let outcome = self.operator.pass(canary).await;
+        self.tell();
+        outcome
+    }
+
+    /// Passes as the controller would make them, each when something changed or when it is due, until nothing moves.
+    pub(crate) async fn settle(&mut self) {
+        assert!(self.settle_until(|_| false).await, "nothing comes to rest");
+    }
+
+    /// The same, but ends as soon as `reached`; whether it came to an end.
+    pub(crate) async fn settle_until(&mut self, reached: impl Fn(&Self) -> bool) -> bool {
+        for _ in 0..PASSES {
+            self.react();
+            if reached(self) {
+                return true;
+            }
+            let changed = self.server.revision() != self.looked_at;
+            match self.due {
+                _ if changed => {}
+                Some(due) => self.wait_until(due).await,
+                None => return true,
+            }
+            match self.pass().await {
+                Ok(action) => self.due = requeue(&action).map(|after| self.clock.now() + after),
+                Err(error) => {
+                    let after = if error.is_conflict() { 50 } else { 200 };
+                    self.due = Some(self.clock.now() + SignedDuration::from_millis(after));
+                    self.errors.push(error);
+                }
+            }
+        }
+        false
+    }
+
+    pub(crate) async fn wait_until(&self, time: Timestamp) {
+        let rest = time.duration_since(self.clock.now());
+        tokio::time::advance(Duration::try_from(rest).unwrap_or_default()).await;
+    }
+
+    pub(crate) async fn wait(&self, seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    /// The process dies, and another takes its place.
+    pub(crate) fn restart(&mut self) {
+        self.operator = Operator::start(&self.server, &self.prometheus, self.clock, self.leadership.clone());
+        self.due = None;
+        self.looked_at = 0;
+    }
+
+    // ---- the story ----
+
+    /// Forgets what was written so far; the clock of the story starts again.
+    pub(crate) fn forget(&mut self) {
+        self.server.clear_log();
+        self.prometheus.asked();
+        self.story.clear();
+        self.errors.clear();
+        self.began = self.clock.now();
+    }
+
+    /// What was written since the last call, pass by pass; passes that wrote nothing are left out.
+    pub(crate) fn story(&mut self) -> String {
+        std::mem::take(&mut self.story)
+    }
+
+    fn tell(&mut self) {
+        let writes: Vec<Request> = self.server.writes();
+        let new: Vec<_> = writes.iter().filter(|write| write.ordinal > self.told).collect();
+        let Some(last) = new.last() else { return };
+        self.told = last.ordinal;
+        let seconds = self.clock.now().duration_since(self.began).as_secs_f64();
+        let _ = writeln!(self.story, "+{seconds}s");
+        for write in new {
+            let _ = writeln!(self.story, "  {}", story::line(write));
+        }
+    }
+}
+
+impl Operator {
+    pub(crate) fn start(server: &ApiServer, prometheus: &Prometheus, clock: Clock, leadership: Leadership) -> Self {
+        let mut cache = Cache::default();
+        let kinds = [
+            (DEPLOYMENTS, "Deployment"),
+            (SERVICES, "Service"),
+            (CONTROLLER_REVISIONS, "ControllerRevision"),
+            (HTTP_ROUTES, "HTTPRoute"),
+        ];
+        let watch = |(name, kind): (GroupVersionResource, &str)| {
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(name.group, name.version, kind));
+            let writer = Writer::new(resource.clone());
+            cache.add(resource.clone(), writer.as_reader());
+            (name, resource, writer)
+        };
+        let writers = kinds.map(watch).into();
+        let templates = Writer::default();
+        let reader: Store<MetricTemplate> = templates.as_reader();
+        let metrics = Arc::new(Metrics::new());
+        let settings = settings(&prometheus.address);
+        let context = Context::new(server.client(), settings, leadership, metrics, cache, reader, clock);
+        Self { context: Arc::new(context.expect("a context can be made")), writers, templates }
+    }
+
+    /// Shows the caches what there is, as the watches would.
+    pub(crate) fn refresh(&mut self, server: &ApiServer) {
+        for (name, resource, writer) in &mut self.writers {
+            let labels = if *name == CONTROLLER_REVISIONS { Some(MANAGED_BY) } else { None };
+            let wanted = |object: &Value| labels.is_none_or(|(key, value)| object["metadata"]["labels"][key] == value);
+            let objects = server.list(*name, None).into_iter().filter(wanted).map(|object| {
+                let mut object: DynamicObject = parse(object);
+                slim(&mut object);
+                object.types = Some(kube::core::TypeMeta {
+                    api_version: resource.api_version.clone(),
+                    kind: resource.kind.clone(),
+                });
+                object
+            });
+            fill(writer, objects);
+        }
+        fill(&mut self.templates, server.list(METRIC_TEMPLATES, None).into_iter().map(parse));
+    }
+
+    /// One pass over a Canary.
+    pub(crate) async fn pass(&self, canary: Value) -> Result<Action, Error> {
+        // Time must not run ahead while an answer of Prometheus is on its way; it does not while this waits.
+        let (done, running) = mpsc::channel::<()>();
+        let held = tokio::task::spawn_blocking(move || running.recv());
+        let guard: DeserializeGuard<Canary> = parse(canary);
+        let outcome = reconcile(Arc::new(guard), Arc::clone(&self.context)).await;
+        drop(done);
+        let _ = held.await;
+        outcome
+    }
+}
+
+fn fill<K>(writer: &mut Writer<K>, objects: impl Iterator<Item = K>)
+where
+    K: kube::runtime::reflector::Lookup + Clone + 'static,
+    K::DynamicType: Eq + std::hash::Hash + Clone,
+{
+    writer.apply_watcher_event(&Event::Init);
+    for object in objects {
+        writer.apply_watcher_event(&Event::InitApply(object));
+    }
+    writer.apply_watcher_event(&Event::InitDone);
+}
+
+pub(crate) fn settings(metrics_server: &str) -> Settings {
+    Settings {
+        metrics_server: metrics_server.to_owned(),
+        provider: "gatewayapi:v1".to_owned(),
+        gateway_metrics: "traefik".to_owned(),
+        drain_delay: SignedDuration::from_secs(5),
+        route_grace: SignedDuration::from_secs(5),
+        query_timeout: Duration::from_secs(5),
+        concurrency: 4,
+    }
+}
+
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(object: Value) -> T {
+    serde_json::from_value(object).expect("what the server holds fits its type")
+}
+
+/// When a pass is to be made again; [`Action`] tells nobody but the controller.
+pub(crate) fn requeue(action: &Action) -> Option<SignedDuration> {
+    if *action == Action::await_change() {
+        return None;
+    }
+    let text = format!("{action:?}");
+    let after = text.split_once("Some(").and_then(|(_, rest)| rest.split_once(')')).map(|(after, _)| after);
+    Some(after.and_then(|after| after.parse().ok()).unwrap_or_else(|| panic!("{text} names a time")))
+}
+
+/// A Canary with another interval, steps and so on.
+pub(crate) fn canary_with(analysis: &Value) -> Value {
+    let mut canary = app::canary();
+    for (field, value) in analysis.as_object().into_iter().flatten() {
+        canary["spec"]["analysis"][field] = value.clone();
+    }
+    canary
+}
+
+/// A MetricTemplate that asks `address`.
+pub(crate) fn template(name: &str, address: &str, secret: Option<&str>) -> Value {
+    let mut template = json!({
+        "apiVersion": "serin.dev/v1beta1",
+        "kind": "MetricTemplate",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"provider": {"type": "prometheus", "address": address}, "query": "errors{app=\"{{ target }}\"}"},
+    });
+    if let Some(secret) = secret {
+        template["spec"]["provider"]["secretRef"] = json!({"name": secret});
+    }
+    template
+}
