@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use serin::cli::Cli;
+use serin::telemetry::chain;
 use tokio::runtime::Builder;
 
 /// Passes wait for answers and hardly compute, and an operator is to be small next to what it looks after.
@@ -14,7 +15,7 @@ fn main() -> ExitCode {
     match execute(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("serin: {error:#}");
+            eprintln!("serin: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -1,29 +1,1026 @@
-//! The real reconciler against an API server in this process.
+//! The real reconciler against an API server in this process: each test states the whole effect.
 
 mod common;
 
-use common::app::{self, NAME};
-use common::cluster::Cluster;
-use serin_testing::{CANARIES, DEPLOYMENTS, HTTP_ROUTES, SERVICES};
+use common::app::{self, NAME, NAMESPACE};
+use common::cluster::{BROKEN, Cluster, STUCK, canary_with, template};
+use common::prometheus::Says;
+use kube::runtime::controller::Action;
+use serde_json::{Value, json};
+use serin::controller::lease::Leadership;
+use serin_testing::{
+    CANARIES, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, HTTP_ROUTES, METRIC_TEMPLATES, Request, SECRETS, SERVICES, Verb,
+};
+use std::time::Duration;
+
+// ---- the life of a Canary ----
 
 #[tokio::test(start_paused = true)]
-async fn probe() {
+async fn a_running_app_is_adopted() {
     let mut cluster = Cluster::with_app().await;
+    let [service, route] = [cluster.get(SERVICES, NAME), cluster.get(HTTP_ROUTES, NAME)];
     cluster.put(CANARIES, app::canary());
     cluster.settle().await;
-    println!("{}\n{:?}", cluster.story(), cluster.errors);
-    println!("----- good");
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      patch canaries/web: add /metadata/finalizers ["serin.dev/finalizer"]
+      create controllerrevisions/web-34004e8f4c: web:1, owned by Canary
+      update canaries/status/web: Initializing weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Reconciling | Initializing: the primary is being made: the primary is being made or updated
+      create services/web-primary: {"app":"web-primary"}, owned by Canary
+      create services/web-canary: {"app":"web"}, owned by Canary
+      create deployments/web-primary: 3 x web:1, owned by Canary
+    +0s
+      update canaries/status/web: Initialized weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Ready | Promoted | Initialized: revision 34004e8f4c serves: the gateway does not report the new weights yet
+      patch services/web: add /metadata/annotations/serin.dev~1original-selector "{\"app\":\"web\",\"tier\":\"front\"}", replace /spec/selector/app "web-primary", remove /spec/selector/tier
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/name "web-primary", replace /spec/rules/0/backendRefs/0/weight 100, add /spec/rules/0/backendRefs/1 {"group":"","kind":"Service","name":"web-canary","port":80,"weight":0}
+      event Normal Initialized: revision 34004e8f4c is the primary; it gets all traffic
+    +0s
+      update canaries/status/web: Initialized weight 0 step 0 pods Draining of 3, 34004e8f4c -> - | Ready | Promoted | Initialized: revision 34004e8f4c serves
+    +5s
+      patch deployments/web: replace /spec/replicas 0
+    +5s
+      update canaries/status/web: Initialized weight 0 step 0 pods Down of 3, 34004e8f4c -> - | Ready | Promoted | Initialized: revision 34004e8f4c serves
+    "#);
+
+    // Serin owns neither: but for the selector and the one rule, both are as they were (S10).
+    let mut adopted = cluster.get(SERVICES, NAME);
+    assert_eq!(adopted["spec"]["selector"], json!({"app": "web-primary"}));
+    adopted["spec"]["selector"] = service["spec"]["selector"].clone();
+    adopted["metadata"]["annotations"] = service["metadata"]["annotations"].clone();
+    assert_eq!(without_version(adopted), without_version(service));
+    let mut split = cluster.get(HTTP_ROUTES, NAME);
+    split["spec"]["rules"][0]["backendRefs"] = route["spec"]["rules"][0]["backendRefs"].clone();
+    assert_eq!(split["spec"], route["spec"]);
+    assert_eq!(split["metadata"]["annotations"], route["metadata"]["annotations"]);
+
+    let primary = cluster.get(DEPLOYMENTS, "web-primary");
+    insta::assert_yaml_snapshot!(primary["spec"], @r#"
+    minReadySeconds: 1
+    replicas: 3
+    selector:
+      matchLabels:
+        app: web-primary
+    template:
+      metadata:
+        labels:
+          app: web-primary
+          tier: front
+      spec:
+        containers:
+          - image: "web:1"
+            name: main
+            ports:
+              - containerPort: 8080
+    "#);
+    assert_eq!(cluster.errors.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_without_service_and_route_gets_both() {
+    let mut cluster = Cluster::new().await;
+    cluster.put(DEPLOYMENTS, app::deployment("web:1"));
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      patch canaries/web: add /metadata/finalizers ["serin.dev/finalizer"]
+      create controllerrevisions/web-34004e8f4c: web:1, owned by Canary
+      update canaries/status/web: Initializing weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Reconciling | Initializing: the primary is being made: the primary is being made or updated
+      create services/web-primary: {"app":"web-primary"}, owned by Canary
+      create services/web-canary: {"app":"web"}, owned by Canary
+      create deployments/web-primary: 3 x web:1, owned by Canary
+      create services/web: {"app":"web"}, owned by Canary
+    +0s
+      update canaries/status/web: Initialized weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Ready | Promoted | Initialized: revision 34004e8f4c serves: the gateway does not report the new weights yet
+      patch services/web: replace /spec/selector/app "web-primary"
+      create httproutes/web: web-primary 100, web-canary 0, owned by Canary
+      event Normal Initialized: revision 34004e8f4c is the primary; it gets all traffic
+    +0s
+      update canaries/status/web: Initialized weight 0 step 0 pods Draining of 3, 34004e8f4c -> - | Ready | Promoted | Initialized: revision 34004e8f4c serves
+    +5s
+      patch deployments/web: replace /spec/replicas 0
+    +5s
+      update canaries/status/web: Initialized weight 0 step 0 pods Down of 3, 34004e8f4c -> - | Ready | Promoted | Initialized: revision 34004e8f4c serves
+    "#);
+    insta::assert_yaml_snapshot!(cluster.get(HTTP_ROUTES, NAME)["spec"], @r#"
+    parentRefs:
+      - name: gateway
+    rules:
+      - backendRefs:
+          - name: web-primary
+            port: 80
+            weight: 100
+          - name: web-canary
+            port: 80
+            weight: 0
+    "#);
+    insta::assert_yaml_snapshot!(cluster.get(SERVICES, NAME)["spec"], @r#"
+    ports:
+      - name: http
+        port: 80
+        protocol: TCP
+        targetPort: 8080
+    selector:
+      app: web-primary
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_waits_for_its_target() {
+    let mut cluster = Cluster::new().await;
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      patch canaries/web: add /metadata/finalizers ["serin.dev/finalizer"]
+      update canaries/status/web: Initializing weight 0 step 0 pods Up of 1, - -> - | Stalled | TargetMissing: the primary is being made: the target does not exist; create it or change targetRef. The primary goes on serving
+    "#);
+    cluster.put(DEPLOYMENTS, app::deployment("web:1"));
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Initialized");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_version_is_promoted() {
+    let mut cluster = Cluster::at_rest().await;
     cluster.deploy("web:2");
     cluster.settle().await;
-    println!("{}\n{:?}", cluster.story(), cluster.errors);
-    println!("----- bad");
-    cluster.prometheus.says(common::prometheus::Says::Value(50.0));
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      create controllerrevisions/web-6ebea71b19: web:2, owned by Canary
+      update canaries/status/web: Progressing weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: 0 of 0 pods available, 0 updated
+      patch deployments/web: replace /spec/replicas 3
+      event Normal NewRevision: revision 6ebea71b19 is being started
+    +0s
+      update canaries/status/web: Progressing weight 10 step 1 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 10, step 1 of 3: the next check is at 00:00:15Z
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 90, replace /spec/rules/0/backendRefs/1/weight 10
+      event Normal Advanced: canary weight 10: its pods are ready
+    +10s
+      update canaries/status/web: Progressing weight 30 step 2 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 30, step 2 of 3: the next check is at 00:00:25Z
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 70, replace /spec/rules/0/backendRefs/1/weight 30
+      event Normal Advanced: canary weight 30: every check passed
+    +20s
+      update canaries/status/web: Progressing weight 60 step 3 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 60, step 3 of 3: the next check is at 00:00:35Z
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 40, replace /spec/rules/0/backendRefs/1/weight 60
+      event Normal Advanced: canary weight 60: every check passed
+    +30s
+      update canaries/status/web: Promoting weight 60 step 3 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Promoting: the primary is being given the analysed version: the primary is being made or updated
+      patch deployments/web-primary: replace /metadata/annotations/serin.dev~1revision "6ebea71b19", replace /spec/template/spec/containers/0/image "web:2"
+      event Normal Promoting: the primary is given revision 6ebea71b19: every check passed at the last step
+    +30s
+      update canaries/status/web: Finalising weight 0 step 0 pods Up of 3, 6ebea71b19 -> - | Reconciling | Finalising: all traffic is going to the primary: the gateway does not report the new weights yet
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
+      event Normal Finalising: the primary runs the analysed version; it gets all traffic
+    +30s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Draining of 3, 6ebea71b19 -> - | Ready | Promoted | Succeeded: revision 6ebea71b19 serves
+      event Normal Succeeded: revision 6ebea71b19 is promoted
+    +35s
+      patch deployments/web: replace /spec/replicas 0
+    +35s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Down of 3, 6ebea71b19 -> - | Ready | Promoted | Succeeded: revision 6ebea71b19 serves
+    "#);
+    assert_eq!(cluster.image("web-primary"), "web:2");
+    assert_eq!([cluster.replicas("web-primary"), cluster.replicas(NAME)], [3, 0]);
+    let asked = cluster.prometheus.asked();
+    assert_eq!(asked.len(), 3, "one query at the end of each step: {asked:?}");
+    assert!(asked.iter().all(|asked| asked.parameters.contains("web-canary")), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_version_is_taken_back_in_the_pass_that_sees_it() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    cluster.story();
+    cluster.prometheus.says(Says::Value(97.5));
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +20s
+      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: request-success-rate is 97.5, below the minimum 99 (failed check 1 of 1)
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
+      event Warning RolledBack: all traffic goes to the primary: request-success-rate is 97.5, below the minimum 99 (failed check 1 of 1)
+    +20s
+      update canaries/status/web: Failed weight 0 step 0 pods Draining of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: request-success-rate is 97.5, below the minimum 99 (failed check 1 of 1)
+    +25s
+      patch deployments/web: replace /spec/replicas 0
+    +25s
+      update canaries/status/web: Failed weight 0 step 0 pods Down of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: request-success-rate is 97.5, below the minimum 99 (failed check 1 of 1)
+    "#);
+    assert_eq!(cluster.image("web-primary"), "web:1");
+    assert_eq!(cluster.status()["failedChecks"], 1);
+    assert_eq!(cluster.status()["checks"][0]["value"], 97.5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_version_replaces_the_one_under_analysis() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    cluster.story();
     cluster.deploy("web:3");
     cluster.settle().await;
-    println!("{}\n{:?}", cluster.story(), cluster.errors);
-    println!("----- delete");
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +10s
+      create controllerrevisions/web-ce6b739075: web:3, owned by Canary
+      update canaries/status/web: Progressing weight 0 step 0 pods Up of 3, 34004e8f4c -> ce6b739075 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: 3 of 3 pods available, 3 updated
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
+      event Normal Superseded: revision ce6b739075 replaces 6ebea71b19 in the middle of its analysis; all traffic goes to the primary
+      event Normal NewRevision: revision ce6b739075 is being started
+    +10s
+      update canaries/status/web: Progressing weight 10 step 1 pods Up of 3, 34004e8f4c -> ce6b739075 | Reconciling | Progressing: weight 10, step 1 of 3: the next check is at 00:00:25Z
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 90, replace /spec/rules/0/backendRefs/1/weight 10
+      event Normal Advanced: canary weight 10: its pods are ready
+    +20s
+      update canaries/status/web: Progressing weight 30 step 2 pods Up of 3, 34004e8f4c -> ce6b739075 | Reconciling | Progressing: weight 30, step 2 of 3: the next check is at 00:00:35Z
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 70, replace /spec/rules/0/backendRefs/1/weight 30
+      event Normal Advanced: canary weight 30: every check passed
+    +30s
+      update canaries/status/web: Progressing weight 60 step 3 pods Up of 3, 34004e8f4c -> ce6b739075 | Reconciling | Progressing: weight 60, step 3 of 3: the next check is at 00:00:45Z
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 40, replace /spec/rules/0/backendRefs/1/weight 60
+      event Normal Advanced: canary weight 60: every check passed
+    +40s
+      update canaries/status/web: Promoting weight 60 step 3 pods Up of 3, 34004e8f4c -> ce6b739075 | Reconciling | Promoting: the primary is being given the analysed version: the primary is being made or updated
+      patch deployments/web-primary: replace /metadata/annotations/serin.dev~1revision "ce6b739075", replace /spec/template/spec/containers/0/image "web:3"
+      event Normal Promoting: the primary is given revision ce6b739075: every check passed at the last step
+    +40s
+      update canaries/status/web: Finalising weight 0 step 0 pods Up of 3, ce6b739075 -> - | Reconciling | Finalising: all traffic is going to the primary: the gateway does not report the new weights yet
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
+      event Normal Finalising: the primary runs the analysed version; it gets all traffic
+    +40s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Draining of 3, ce6b739075 -> - | Ready | Promoted | Succeeded: revision ce6b739075 serves
+      event Normal Succeeded: revision ce6b739075 is promoted
+    +45s
+      patch deployments/web: replace /spec/replicas 0
+    +45s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Down of 3, ce6b739075 -> - | Ready | Promoted | Succeeded: revision ce6b739075 serves
+    "#);
+    assert_eq!(cluster.image("web-primary"), "web:3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_back_at_the_promoted_version_needs_no_analysis() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    cluster.story();
+    cluster.deploy("web:1");
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +10s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Ready | Promoted | Succeeded: revision 34004e8f4c serves: the gateway does not report the new weights yet
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
+      event Normal Restored: the target is back at the promoted revision 34004e8f4c; there is nothing to analyse
+    +10s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Draining of 3, 34004e8f4c -> - | Ready | Promoted | Succeeded: revision 34004e8f4c serves
+    +15s
+      patch deployments/web: replace /spec/replicas 0
+    +15s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Down of 3, 34004e8f4c -> - | Ready | Promoted | Succeeded: revision 34004e8f4c serves
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_changes_during_its_promotion_is_promoted_as_it_was_analysed() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.phase() == "Promoting").await);
+    cluster.story();
+    cluster.deploy("web:3");
+    cluster.reacts = false;
+    cluster.pass().await.unwrap();
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +30s
+      update canaries/status/web: Promoting weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Promoting: the primary is being given the analysed version
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
+      event Warning Retreated: all traffic goes to the primary while it is updated: the target changed and its pods were not analysed
+    "#);
+    assert_eq!(cluster.image("web-primary"), "web:2");
+    cluster.reacts = true;
+    cluster.settle().await;
+    assert_eq!(cluster.image("web-primary"), "web:3", "analysed in its turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_never_becomes_ready_gets_no_traffic() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy(BROKEN);
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      create controllerrevisions/web-305c86f015: web:broken, owned by Canary
+      update canaries/status/web: Progressing weight 0 step 0 pods Up of 3, 34004e8f4c -> 305c86f015 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: 0 of 0 pods available, 0 updated
+      patch deployments/web: replace /spec/replicas 3
+      event Normal NewRevision: revision 305c86f015 is being started
+    +0s
+      update canaries/status/web: Progressing weight 0 step 0 pods Up of 3, 34004e8f4c -> 305c86f015 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: 0 of 3 pods available, 3 updated
+    +60s
+      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 305c86f015 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the canary is not ready: 0 of 3 pods available, 3 updated after the progress deadline of 60s
+      event Warning RolledBack: all traffic goes to the primary: the canary is not ready: 0 of 3 pods available, 3 updated after the progress deadline of 60s
+    +60s
+      update canaries/status/web: Failed weight 0 step 0 pods Draining of 3, 34004e8f4c -> 305c86f015 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the canary is not ready: 0 of 3 pods available, 3 updated after the progress deadline of 60s
+    +65s
+      patch deployments/web: replace /spec/replicas 0
+    +65s
+      update canaries/status/web: Failed weight 0 step 0 pods Down of 3, 34004e8f4c -> 305c86f015 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the canary is not ready: 0 of 3 pods available, 3 updated after the progress deadline of 60s
+    "#);
+    assert!(cluster.prometheus.asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_cannot_run_the_version_gets_the_one_before_back() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy(STUCK);
+    assert!(cluster.settle_until(|cluster| cluster.phase() == "Promoting").await);
+    cluster.story();
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +30s
+      update canaries/status/web: Promoting weight 60 step 3 pods Up of 3, 34004e8f4c -> 9f1b88b841 | Reconciling | Promoting: the primary is being given the analysed version: the primary is not ready: 3 of 3 pods available, 1 updated, 3 old ones still there
+    +90s
+      update canaries/status/web: Promoting weight 60 step 3 pods Up of 3, 34004e8f4c -> 9f1b88b841 | Reconciling | PromotionFailed: the primary is being put back: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there
+      patch deployments/web-primary: replace /metadata/annotations/serin.dev~1revision "34004e8f4c", replace /spec/template/spec/containers/0/image "web:1"
+      event Warning PromotionFailed: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there; it gets the version before
+    +90s
+      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 9f1b88b841 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
+      event Warning RolledBack: all traffic goes to the version before: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there
+    +90s
+      update canaries/status/web: Failed weight 0 step 0 pods Draining of 3, 34004e8f4c -> 9f1b88b841 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there
+    +95s
+      patch deployments/web: replace /spec/replicas 0
+    +95s
+      update canaries/status/web: Failed weight 0 step 0 pods Down of 3, 34004e8f4c -> 9f1b88b841 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there
+    "#);
+    assert_eq!(cluster.image("web-primary"), "web:1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_analysis_a_version_is_promoted_when_its_pods_are_ready() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit_spec(|spec| spec["skipAnalysis"] = true.into());
+    cluster.deploy("web:2");
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      create controllerrevisions/web-6ebea71b19: web:2, owned by Canary
+      update canaries/status/web: Progressing weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: 0 of 0 pods available, 0 updated
+      patch deployments/web: replace /spec/replicas 3
+      event Normal NewRevision: revision 6ebea71b19 is being started
+    +0s
+      update canaries/status/web: Promoting weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Promoting: the primary is being given the analysed version: the primary is being made or updated
+      patch deployments/web-primary: replace /metadata/annotations/serin.dev~1revision "6ebea71b19", replace /spec/template/spec/containers/0/image "web:2"
+      event Normal Promoting: the primary is given revision 6ebea71b19: its pods are ready; skipAnalysis is set
+    +0s
+      update canaries/status/web: Finalising weight 0 step 0 pods Up of 3, 6ebea71b19 -> - | Reconciling | Finalising: all traffic is going to the primary: the gateway does not report the new weights yet
+      event Normal Finalising: the primary runs the analysed version; it gets all traffic
+    +0s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Draining of 3, 6ebea71b19 -> - | Ready | Promoted | Succeeded: revision 6ebea71b19 serves
+      event Normal Succeeded: revision 6ebea71b19 is promoted
+    +5s
+      patch deployments/web: replace /spec/replicas 0
+    +5s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Down of 3, 6ebea71b19 -> - | Ready | Promoted | Succeeded: revision 6ebea71b19 serves
+    "#);
+    assert!(cluster.prometheus.asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_canary_holds_everything() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit_spec(|spec| spec["suspend"] = true.into());
+    cluster.deploy("web:2");
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      update canaries/status/web: Initialized weight 0 step 0 pods Down of 3, 34004e8f4c -> - | Initialized: revision 34004e8f4c serves: suspend is set; weights are held until it is false
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_traffic_leaves_a_target_that_is_deleted() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 10).await);
+    cluster.story();
+    cluster.server.delete(DEPLOYMENTS, NAMESPACE, NAME).unwrap();
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the target was deleted
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
+      event Warning RolledBack: all traffic goes to the primary: the target was deleted
+    +0s
+      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the target was deleted
+    "#);
+}
+
+// ---- what somebody else does ----
+
+#[tokio::test(start_paused = true)]
+async fn weights_that_somebody_changed_are_put_right_and_nothing_else() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit(HTTP_ROUTES, NAME, |route| {
+        route["spec"]["rules"][0]["backendRefs"][1]["weight"] = 50.into();
+        route["spec"]["rules"][0]["timeouts"] = json!({"request": "3s"});
+        route["spec"]["unknown"] = json!({"kept": [1, 2]});
+    });
+    let changed = cluster.get(HTTP_ROUTES, NAME);
+    cluster.pass().await.unwrap();
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      patch httproutes/web: replace /spec/rules/0/backendRefs/1/weight 0
+    "#);
+    let mut expected = changed["spec"].clone();
+    expected["rules"][0]["backendRefs"][1]["weight"] = 0.into();
+    assert_eq!(cluster.get(HTTP_ROUTES, NAME)["spec"], expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_somebody_changed_is_put_right() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit(SERVICES, NAME, |service| service["spec"]["selector"] = json!({"app": NAME}));
+    cluster.edit(SERVICES, "web-primary", |service| service["spec"]["selector"] = json!({"app": "other"}));
+    cluster.edit(DEPLOYMENTS, "web-primary", |primary| {
+        primary["spec"]["template"]["spec"]["containers"][0]["image"] = "web:edited".into();
+    });
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      patch services/web-primary: replace /spec/selector/app "web-primary"
+      patch deployments/web-primary: replace /spec/template/spec/containers/0/image "web:1"
+      patch services/web: replace /spec/selector/app "web-primary"
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_on_the_route_is_resolved_in_the_same_pass() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit(HTTP_ROUTES, NAME, |route| route["spec"]["rules"][0]["backendRefs"][1]["weight"] = 50.into());
+    let server = cluster.server.clone();
+    once(&cluster, is_patch_of_route, move || {
+        let patch = json!({"metadata": {"annotations": {"team": "green"}}});
+        server.patch(HTTP_ROUTES, NAMESPACE, NAME, &patch).unwrap();
+    });
+    cluster.pass().await.unwrap();
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      patch httproutes/web: replace /spec/rules/0/backendRefs/1/weight 0 -> 409
+      patch httproutes/web: replace /spec/rules/0/backendRefs/1/weight 0
+    "#);
+    assert_eq!(cluster.get(HTTP_ROUTES, NAME)["metadata"]["annotations"]["team"], "green");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_on_the_route_after_another_leader_went_on_is_left_alone() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit(HTTP_ROUTES, NAME, |route| route["spec"]["rules"][0]["backendRefs"][1]["weight"] = 50.into());
+    let server = cluster.server.clone();
+    once(&cluster, is_patch_of_route, move || {
+        let touch = json!({"metadata": {"annotations": {"team": "green"}}});
+        server.patch(HTTP_ROUTES, NAMESPACE, NAME, &touch).unwrap();
+        server
+            .patch(CANARIES, NAMESPACE, NAME, &json!({"status": {"phase": "Progressing", "canaryWeight": 10}}))
+            .unwrap();
+    });
+    let error = cluster.pass().await.unwrap_err();
+    assert!(error.is_conflict(), "{error}");
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      patch httproutes/web: replace /spec/rules/0/backendRefs/1/weight 0 -> 409
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_the_canarys_metadata_does_not_disturb_a_pass() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    let server = cluster.server.clone();
+    once(&cluster, is_status, move || {
+        let patch = json!({"metadata": {"annotations": {"note": "hands off"}}});
+        server.patch(CANARIES, NAMESPACE, NAME, &patch).unwrap();
+    });
+    cluster.pass().await.unwrap();
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      create controllerrevisions/web-6ebea71b19: web:2, owned by Canary
+      update canaries/status/web: Progressing weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: 0 of 0 pods available, 0 updated -> 409
+      update canaries/status/web: Progressing weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: 0 of 0 pods available, 0 updated
+      patch deployments/web: replace /spec/replicas 3
+      event Normal NewRevision: revision 6ebea71b19 is being started
+    "#);
+    assert_eq!(cluster.get(CANARIES, NAME)["metadata"]["annotations"]["note"], "hands off");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_the_spec_ends_the_pass() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    let server = cluster.server.clone();
+    once(&cluster, is_status, move || {
+        server.patch(CANARIES, NAMESPACE, NAME, &json!({"spec": {"suspend": true}})).unwrap();
+    });
+    let error = cluster.pass().await.unwrap_err();
+    assert!(error.is_conflict(), "{error}");
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      create controllerrevisions/web-6ebea71b19: web:2, owned by Canary
+      update canaries/status/web: Progressing weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: 0 of 0 pods available, 0 updated -> 409
+    "#);
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Initialized");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_another_leader_overtook_writes_nothing() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 10).await);
+    cluster.story();
+    cluster.wait(10).await;
+    let server = cluster.server.clone();
+    once(&cluster, is_status, move || {
+        let patch = json!({"status": {"canaryWeight": 30, "step": 2, "since": "2026-01-01T00:00:20Z"}});
+        server.patch(CANARIES, NAMESPACE, NAME, &patch).unwrap();
+    });
+    let error = cluster.pass().await.unwrap_err();
+    assert!(error.is_conflict(), "{error}");
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +10s
+      update canaries/status/web: Progressing weight 30 step 2 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 30, step 2 of 3: the next check is at 00:00:25Z -> 409
+    "#);
+    assert_eq!(cluster.backends(), "web-primary 90, web-canary 10");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_certain_leadership_nothing_is_written() {
+    let mut cluster = Cluster::with_app().await;
+    cluster.leadership = Leadership::lasting(Duration::ZERO);
+    cluster.restart();
+    cluster.put(CANARIES, app::canary());
+    let error = cluster.pass().await.unwrap_err();
+    assert_eq!(error.to_string(), "this instance cannot be sure that it leads; it writes nothing");
+
+    let mut cluster = Cluster::at_rest().await;
+    cluster.leadership = Leadership::lasting(Duration::from_secs(5));
+    cluster.restart();
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 10).await);
+    cluster.forget();
+    cluster.wait(10).await;
+    cluster.prometheus.says(Says::Value(0.0));
+    cluster.pass().await.unwrap_err();
+    assert_eq!(cluster.server.writes(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retreat_waits_for_nothing() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    cluster.wait(10).await;
+    cluster.prometheus.says(Says::Value(0.0));
+    cluster.edit(SERVICES, "web-canary", |service| service["spec"]["selector"] = json!({"app": "other"}));
+    cluster.server.set_faults(|request| match request.resource.as_str() {
+        "services" | "deployments" | "events" => Fault::Fail(500, "InternalError"),
+        _ => Fault::Pass,
+    });
+    cluster.pass().await.unwrap_err();
+    assert_eq!((cluster.phase().as_str(), cluster.backends().as_str()), ("Failed", "web-primary 100, web-canary 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_watch_is_no_reason_to_write_again() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 10).await);
+    cluster.wait(10).await;
+    let before = cluster.get(CANARIES, NAME);
+    cluster.pass().await.unwrap();
+    assert_eq!(cluster.backends(), "web-primary 70, web-canary 30");
+    cluster.forget();
+    // The same Canary as before, and caches that were not filled again.
+    cluster.operator.pass(before).await.unwrap();
+    assert_eq!(cluster.server.requests(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_changes_what_is_written_is_named() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.server.add_defaults(HTTP_ROUTES, |route| {
+        route["spec"]["rules"][0]["backendRefs"][1]["weight"] = 5.into();
+    });
+    cluster.edit(HTTP_ROUTES, NAME, |route| route["spec"]["hostnames"] = json!(["other.example"]));
+    let error = cluster.pass().await.unwrap_err();
+    insta::assert_snapshot!(error, @"HTTPRoute shop/web does not keep what Serin writes; look for a webhook or a controller that changes it back");
+}
+
+// ---- what cannot be carried out ----
+
+#[tokio::test(start_paused = true)]
+async fn an_invalid_spec_is_refused_with_a_sentence() {
+    let mut cluster = Cluster::with_app().await;
+    cluster.put(CANARIES, canary_with(&json!({"stepWeights": [30, 10]})));
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      update canaries/status/web: - weight 0 step 0 pods - of null, - -> - | Stalled | InvalidSpec: spec.analysis: stepWeights must rise, but 10 follows 30; write them in ascending order
+      event Warning InvalidSpec: spec.analysis: stepWeights must rise, but 10 follows 30; write them in ascending order
+    "#);
+    cluster.forget();
+    cluster.restart();
+    cluster.settle().await;
+    assert_eq!(cluster.server.requests(), [], "once is enough");
+    cluster.edit_spec(|spec| spec["analysis"]["stepWeights"] = json!([10, 30]));
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Initialized");
+    assert!(cluster.condition("Stalled").starts_with("False"), "{}", cluster.condition("Stalled"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spec_that_becomes_invalid_keeps_what_was_recorded() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    cluster.story();
+    cluster.edit_spec(|spec| spec["analysis"]["interval"] = "soon".into());
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +10s
+      update canaries/status/web: Progressing weight 30 step 2 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Stalled | InvalidSpec: spec.analysis.interval: "soon" is not a duration; write for example 30s, 1m or 1m30s
+      event Warning InvalidSpec: spec.analysis.interval: "soon" is not a duration; write for example 30s, 1m or 1m30s
+    "#);
+    assert_eq!(cluster.status()["canaryWeight"], 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_cannot_be_told_apart_is_refused() {
+    let mut cluster = Cluster::with_app().await;
+    cluster.server.delete(DEPLOYMENTS, NAMESPACE, NAME).unwrap();
+    let mut deployment = app::deployment("web:1");
+    deployment["spec"]["selector"]["matchLabels"] = json!({"tier": "front"});
+    cluster.put(DEPLOYMENTS, deployment);
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      patch canaries/web: add /metadata/finalizers ["serin.dev/finalizer"]
+      update canaries/status/web: - weight 0 step 0 pods - of null, - -> - | Stalled | InvalidTarget: Deployment web: spec.selector.matchLabels has none of the labels app, name and app.kubernetes.io/name; one of them is needed to tell primary and canary apart
+      event Warning InvalidTarget: Deployment web: spec.selector.matchLabels has none of the labels app, name and app.kubernetes.io/name; one of them is needed to tell primary and canary apart
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_no_serin_wrote_is_refused() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit(CANARIES, NAME, |canary| canary["status"]["phase"] = "Dancing".into());
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      update canaries/status/web: Dancing weight 0 step 0 pods Down of 3, 34004e8f4c -> - | Stalled | InvalidStatus: status.phase is Dancing, which is no state of a rollout; to start over, remove it with: kubectl patch canary web --subresource=status --type=json -p '[{"op":"remove","path":"/status"}]'
+      event Warning InvalidStatus: status.phase is Dancing, which is no state of a rollout; to start over, remove it with: kubectl patch canary web --subresource=status --type=json -p '[{"op":"remove","path":"/status"}]'
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_canary_is_left_alone() {
+    let mut cluster = Cluster::with_app().await;
+    let mut canary = app::canary();
+    canary["spec"]["service"]["port"] = "http".into();
+    cluster.put(CANARIES, canary);
+    assert_eq!(cluster.pass().await.unwrap(), Action::await_change());
+    assert_eq!(cluster.server.requests(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_cannot_be_split_says_what_to_write() {
+    let mut cluster = Cluster::with_app().await;
+    cluster.edit(HTTP_ROUTES, NAME, |route| route["spec"]["rules"][0]["backendRefs"][0]["name"] = "other".into());
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.condition("Stalled"), @"True RouteUnusable: the primary is being made: the route cannot be split: no rule of HTTPRoute web sends to Service web; add {name: web, port: 80} to the backendRefs of the rule that is to be split");
+    cluster.edit(HTTP_ROUTES, NAME, |route| route["spec"]["rules"][0]["backendRefs"][0]["name"] = NAME.into());
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Initialized");
+}
+
+// ---- metrics ----
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_template_is_inconclusive_and_named() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit_spec(|spec| {
+        spec["analysis"]["inconclusiveLimit"] = 2.into();
+        spec["analysis"]["metrics"] =
+            json!([{"name": "errors", "templateRef": {"name": "errors"}, "thresholdRange": {"max": 1}}]);
+    });
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["inconclusiveChecks"] == 1).await);
+    insta::assert_snapshot!(cluster.condition("Ready"), @"False Progressing: weight 10, step 1 of 3: errors is unknown: there is no MetricTemplate errors in namespace shop; create it (inconclusive check 1 of 2)");
+    assert_eq!(cluster.status()["canaryWeight"], 10);
+
+    // It is found as soon as it is there.
+    let address = cluster.prometheus.address.clone();
+    cluster.put(METRIC_TEMPLATES, template("errors", &address, None));
+    cluster.prometheus.says(Says::Value(0.0));
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Succeeded");
+    assert!(cluster.prometheus.asked()[0].parameters.contains("web"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_seen_is_taken_back_or_held() {
+    for says in [Says::Nothing, Says::Broken, Says::Value(f64::NAN)] {
+        let mut cluster = Cluster::at_rest().await;
+        cluster.prometheus.says(says);
+        cluster.deploy("web:2");
+        cluster.settle().await;
+        assert_eq!(cluster.phase(), "Failed", "{says:?}");
+        assert_eq!(cluster.status()["failedChecks"], 0, "{says:?}: it is no failed check");
+
+        let mut cluster = Cluster::at_rest().await;
+        cluster.edit_spec(|spec| spec["analysis"]["onInconclusive"] = "Hold".into());
+        cluster.prometheus.says(says);
+        cluster.deploy("web:2");
+        assert!(cluster.settle_until(|cluster| cluster.status()["inconclusiveChecks"] == 1).await);
+        cluster.forget();
+        for _ in 0..10 {
+            cluster.wait(10).await;
+            cluster.pass().await.unwrap();
+        }
+        assert_eq!(cluster.status()["canaryWeight"], 10, "{says:?}");
+        cluster.prometheus.says(Says::Value(100.0));
+        cluster.settle().await;
+        assert_eq!(cluster.phase(), "Succeeded", "{says:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_come_from_the_secret_each_time() {
+    let mut cluster = Cluster::at_rest().await;
+    let address = cluster.prometheus.address.clone();
+    cluster.put(METRIC_TEMPLATES, template("errors", &address, Some("prometheus")));
+    cluster.edit_spec(|spec| {
+        spec["analysis"]["inconclusiveLimit"] = 2.into();
+        spec["analysis"]["metrics"] =
+            json!([{"name": "errors", "templateRef": {"name": "errors"}, "thresholdRange": {"max": 1}}]);
+    });
+    cluster.prometheus.says(Says::Value(0.0));
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["inconclusiveChecks"] == 1).await);
+    insta::assert_snapshot!(cluster.status()["checks"][0]["message"].as_str().unwrap_or_default(), @"errors is unknown: secret prometheus in namespace shop: it does not exist; create it with token, or with username and password");
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prometheus", "namespace": NAMESPACE},
+        "data": {"token": "aHVudGVyMg=="},
+    });
+    cluster.put(SECRETS, secret);
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Succeeded");
+    let asked = cluster.prometheus.asked();
+    assert!(asked.iter().all(|asked| asked.authorization.as_deref() == Some("Bearer hunter2")), "{asked:?}");
+    let written = format!("{:?}", cluster.server.writes());
+    assert!(!written.contains("hunter2"), "no secret is written anywhere");
+}
+
+// ---- the end of a Canary ----
+
+#[tokio::test(start_paused = true)]
+async fn an_adopted_app_is_handed_back_as_it_was_found() {
+    for revert in [true, false] {
+        let mut cluster = Cluster::with_app().await;
+        let before = [cluster.get(SERVICES, NAME), cluster.get(HTTP_ROUTES, NAME), cluster.get(DEPLOYMENTS, NAME)];
+        cluster.put(CANARIES, app::canary());
+        cluster.edit_spec(|spec| spec["revertOnDeletion"] = revert.into());
+        cluster.settle().await;
+        cluster.forget();
+        cluster.delete_canary();
+        cluster.settle().await;
+        if revert {
+            insta::assert_snapshot!(cluster.story(), @r#"
+            +0s
+              update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Reconciling | Terminating: the app is being handed back
+              patch deployments/web: replace /spec/replicas 3
+              event Normal Terminating: the Canary is being deleted; the app is handed back
+            +0s
+              update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Reconciling | Terminating: the app is being handed back: the gateway does not report the new weights yet
+              patch services/web: remove /metadata/annotations/serin.dev~1original-selector, replace /spec/selector/app "web", add /spec/selector/tier "front"
+              patch httproutes/web: replace /spec/rules/0/backendRefs/0/name "web", replace /spec/rules/0/backendRefs/0/weight 1, remove /spec/rules/0/backendRefs/1
+            +0s
+              update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Reconciling | Terminating: the app is being handed back
+            +5s
+              update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Reconciling | Terminating: the app is being handed back
+              patch canaries/web: remove /metadata/finalizers/0
+            "#);
+        }
+        assert_eq!(cluster.find(CANARIES, NAME), None);
+        cluster.server.collect_garbage();
+        let after = [cluster.get(SERVICES, NAME), cluster.get(HTTP_ROUTES, NAME), cluster.get(DEPLOYMENTS, NAME)];
+        for (before, after) in before.into_iter().zip(after) {
+            assert_eq!(without_version(after), without_version(before), "revertOnDeletion: {revert}");
+        }
+        assert_eq!(cluster.left(), ["deployments/web", "httproutes/web", "services/web"], "revertOnDeletion: {revert}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_serin_made_stays_or_goes_as_the_spec_says() {
+    for (revert, left) in
+        [(true, &["deployments/web"][..]), (false, &["deployments/web", "httproutes/web", "services/web"])]
+    {
+        let mut cluster = Cluster::new().await;
+        cluster.put(DEPLOYMENTS, app::deployment("web:1"));
+        cluster.put(CANARIES, app::canary());
+        cluster.edit_spec(|spec| spec["revertOnDeletion"] = revert.into());
+        cluster.settle().await;
+        cluster.forget();
+        cluster.delete_canary();
+        cluster.settle().await;
+        assert_eq!(cluster.find(CANARIES, NAME), None);
+        cluster.server.collect_garbage();
+        assert_eq!(cluster.left(), left, "revertOnDeletion: {revert}");
+        if !revert {
+            insta::assert_snapshot!(cluster.story(), @r#"
+            +0s
+              update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Reconciling | Terminating: the app is being handed back
+              patch deployments/web: replace /spec/replicas 3
+              event Normal Terminating: the Canary is being deleted; the app is handed back
+            +0s
+              update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Reconciling | Terminating: the app is being handed back: the gateway does not report the new weights yet
+              patch services/web: replace /spec/selector/app "web"
+              patch httproutes/web: replace /spec/rules/0/backendRefs/0/name "web", replace /spec/rules/0/backendRefs/0/weight 1, remove /spec/rules/0/backendRefs/1
+            +0s
+              update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Reconciling | Terminating: the app is being handed back
+            +5s
+              update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Reconciling | Terminating: the app is being handed back
+              patch services/web: remove /metadata/ownerReferences/0
+              patch httproutes/web: remove /metadata/ownerReferences/0
+              patch canaries/web: remove /metadata/finalizers/0
+            "#);
+            assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"], json!({"app": NAME}));
+            assert_eq!(cluster.backends(), "web 1");
+        }
+        assert_eq!(cluster.replicas(NAME), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_was_not_promoted_does_not_get_the_traffic_by_a_deletion() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.prometheus.says(Says::Value(0.0));
+    cluster.deploy("web:2");
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Failed");
+    cluster.forget();
     cluster.delete_canary();
     cluster.settle().await;
-    println!("{}\n{:?}", cluster.story(), cluster.errors);
-    println!("{:#?}", cluster.find(CANARIES, NAME));
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Terminating: the app is being handed back
+      patch services/web-primary: replace /metadata/ownerReferences/0/apiVersion "apps/v1", replace /metadata/ownerReferences/0/kind "Deployment", replace /metadata/ownerReferences/0/uid "00000000-0000-4000-8000-000000000001", remove /metadata/ownerReferences/0/controller
+      patch services/web-canary: replace /metadata/ownerReferences/0/apiVersion "apps/v1", replace /metadata/ownerReferences/0/kind "Deployment", replace /metadata/ownerReferences/0/uid "00000000-0000-4000-8000-000000000001", remove /metadata/ownerReferences/0/controller
+      patch deployments/web-primary: replace /metadata/ownerReferences/0/apiVersion "apps/v1", replace /metadata/ownerReferences/0/kind "Deployment", replace /metadata/ownerReferences/0/uid "00000000-0000-4000-8000-000000000001", remove /metadata/ownerReferences/0/controller
+      event Warning PrimaryKept: the primary goes on serving: the target holds a version that was not promoted
+      patch canaries/web: remove /metadata/finalizers/0
+    "#);
+    cluster.server.collect_garbage();
+    assert_eq!(cluster.image("web-primary"), "web:1");
+    assert_eq!(cluster.get(DEPLOYMENTS, "web-primary")["metadata"]["ownerReferences"][0]["kind"], "Deployment");
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_without_a_primary_yet_goes_at_once() {
+    let mut cluster = Cluster::with_app().await;
+    let before = cluster.get(SERVICES, NAME);
+    cluster.put(CANARIES, app::canary());
+    cluster.reacts = false;
+    cluster.pass().await.unwrap();
+    cluster.delete_canary();
+    cluster.reacts = true;
+    cluster.settle().await;
+    assert_eq!(cluster.find(CANARIES, NAME), None);
+    assert_eq!(cluster.get(SERVICES, NAME), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_cannot_be_carried_out_can_be_deleted() {
+    for (field, value) in [("interval", json!("soon")), ("stepWeights", json!([30, 10]))] {
+        let mut cluster = Cluster::at_rest().await;
+        cluster.edit_spec(|spec| spec["analysis"][field] = value.clone());
+        cluster.settle().await;
+        cluster.delete_canary();
+        cluster.settle().await;
+        assert_eq!(cluster.find(CANARIES, NAME), None, "{field}");
+        assert_eq!(cluster.replicas(NAME), 3);
+    }
+}
+
+// ---- limits ----
+
+#[tokio::test(start_paused = true)]
+async fn old_records_are_collected() {
+    let mut cluster = Cluster::at_rest().await;
+    for version in 2..=8 {
+        cluster.deploy(&format!("web:{version}"));
+        cluster.settle().await;
+    }
+    assert_eq!(cluster.phase(), "Succeeded");
+    let images: Vec<_> = cluster
+        .server
+        .list(CONTROLLER_REVISIONS, None)
+        .into_iter()
+        .map(|record| {
+            (record["revision"].as_i64(), record["data"]["template"]["spec"]["containers"][0]["image"].clone())
+        })
+        .collect();
+    let mut images = images;
+    images.sort_by_key(|(revision, _)| *revision);
+    let images: Vec<_> = images.iter().filter_map(|(_, image)| image.as_str()).collect();
+    assert_eq!(images, ["web:5", "web:6", "web:7", "web:8"], "the one in use, and three more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_canary_makes_no_request() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    cluster.settle().await;
+    let reached = [Says::Value(100.0), Says::Value(0.0)];
+    for (version, says) in reached.into_iter().enumerate() {
+        cluster.prometheus.says(says);
+        cluster.deploy(&format!("web:{}", version + 3));
+        cluster.settle().await;
+        cluster.forget();
+        for _ in 0..20 {
+            cluster.wait(60).await;
+            assert_eq!(cluster.pass().await.unwrap(), Action::await_change(), "{}", cluster.phase());
+        }
+        cluster.restart();
+        cluster.pass().await.unwrap();
+        assert_eq!(cluster.server.requests(), [], "{}", cluster.phase());
+        assert!(cluster.prometheus.asked().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_in_the_middle_of_a_step_makes_no_request() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 10).await);
+    cluster.pass().await.unwrap();
+    cluster.forget();
+    for _ in 0..9 {
+        cluster.wait(1).await;
+        cluster.pass().await.unwrap();
+    }
+    assert_eq!(cluster.server.requests(), []);
+    assert!(cluster.prometheus.asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_of_five_steps_makes_few_requests() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit_spec(|spec| spec["analysis"]["stepWeights"] = json!([10, 20, 30, 40, 50]));
+    cluster.settle().await;
+    cluster.forget();
+    cluster.deploy("web:2");
+    cluster.settle().await;
+    let requests = cluster.server.requests();
+    println!("{} requests:\n{}", requests.len(), cluster.story());
+    assert_eq!(cluster.phase(), "Succeeded");
+    assert!(requests.len() <= 30, "{}", requests.len());
+    assert!(requests.iter().all(Request::is_write), "nothing is read but by the watches");
+}
+
+// ---- helpers ----
+
+/// Does something right before the first request that `picks` arrives.
+fn once(cluster: &Cluster, picks: impl Fn(&Request) -> bool + Send + 'static, act: impl FnOnce() + Send + 'static) {
+    let mut act = Some(act);
+    cluster.server.set_faults(move |request| {
+        if picks(request)
+            && let Some(act) = act.take()
+        {
+            act();
+        }
+        Fault::Pass
+    });
+}
+
+fn is_patch_of_route(request: &Request) -> bool {
+    request.verb == Verb::Patch && request.resource == "httproutes"
+}
+
+fn is_status(request: &Request) -> bool {
+    request.is_write() && request.target() == "canaries/status"
+}
+
+/// The object without what every write changes.
+fn without_version(mut object: Value) -> Value {
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("resourceVersion");
+        metadata.remove("generation");
+    }
+    if let Some(object) = object.as_object_mut() {
+        object.remove("status");
+    }
+    object
 }

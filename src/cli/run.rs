@@ -117,7 +117,7 @@ impl Run {
         }
         let result = self.run().await;
         if let Err(error) = &result {
-            tracing::error!(error = format!("{error:#}"), "exiting");
+            tracing::error!(error = chain(error.as_ref()), "exiting");
         }
         result
     }

@@ -153,6 +153,8 @@ impl Intent<'_> {
             let written = match &found {
                 Some(found) if *found == wanted => return Ok(()),
                 Some(found) => self.context.change(key, found, &wanted).await,
+                // Whoever deletes everything, or the whole namespace, wants nothing made anew.
+                None if matches!(self.state.phase, Phase::Terminating { .. }) => return Ok(()),
                 None => self.context.create(key, &wanted).await,
             };
             match written {

@@ -36,6 +36,9 @@ const PASSES: usize = 200;
 /// An image whose pods never become ready.
 pub(crate) const BROKEN: &str = "web:broken";
 
+/// An image whose pods become ready as canaries, and not as primaries.
+pub(crate) const STUCK: &str = "web:stuck";
+
 /// When every test begins.
 pub(crate) fn beginning() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().expect("it is a time")
@@ -81,7 +84,10 @@ impl Cluster {
         let prometheus = Prometheus::start().await;
         let leadership = Leadership::lasting(Duration::from_hours(24));
         let operator = Operator::start(&server, &prometheus, clock, leadership.clone());
-        let broken = |template: &Value| template["spec"]["containers"][0]["image"] == BROKEN;
+        let broken = |template: &Value| {
+            let image = &template["spec"]["containers"][0]["image"];
+            *image == BROKEN || (*image == STUCK && template["metadata"]["labels"]["app"] == "web-primary")
+        };
         Self {
             server,
             prometheus,
@@ -135,6 +141,11 @@ impl Cluster {
         });
     }
 
+    /// Changes the Canary's spec.
+    pub(crate) fn edit_spec(&self, change: impl Fn(&mut Value)) {
+        self.edit(CANARIES, NAME, |canary| change(&mut canary["spec"]));
+    }
+
     pub(crate) fn delete_canary(&self) {
         self.server.delete(CANARIES, NAMESPACE, NAME).expect("the Canary is there");
     }
@@ -178,6 +189,18 @@ impl Cluster {
     /// The backends of the app's rule and their weights.
     pub(crate) fn backends(&self) -> String {
         story::backends(&self.get(HTTP_ROUTES, NAME))
+    }
+
+    /// What there is besides the Canary: `resource/name`.
+    pub(crate) fn left(&self) -> Vec<String> {
+        let kinds = [CONTROLLER_REVISIONS, DEPLOYMENTS, HTTP_ROUTES, SERVICES];
+        let names = kinds.into_iter().flat_map(|kind| {
+            let objects = self.server.list(kind, None);
+            objects.into_iter().map(move |object| {
+                format!("{}/{}", kind.plural, object["metadata"]["name"].as_str().unwrap_or_default())
+            })
+        });
+        names.collect()
     }
 
     // ---- time ----

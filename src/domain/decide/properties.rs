@@ -1,1 +1,317 @@
+//! What always holds, whatever happens (`DESIGN.md`, section 5).
 
+mod open;
+mod script;
+
+use super::{Decision, Reason, decide};
+use crate::domain::{
+    Acceptance, CanaryPods, Farewell, Phase, Promotion, Revision, Scale, State, Traffic, Verdict, Weight, questions,
+};
+use jiff::SignedDuration;
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+use script::{Cluster, Pass, scripts};
+
+/// Enough for every step, every failed and inconclusive check, a promotion there and back, and the draining; twice,
+/// because a promotion may end with a target that has moved on.
+const ENOUGH: usize = 80;
+
+/// `PROPTEST_CASES` makes it more.
+fn config() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn s1_the_weights_sum_to_a_hundred(script in scripts()) {
+        for pass in script.play().0 {
+            let weight = pass.weight();
+            prop_assert_eq!(weight.primary() + weight.canary(), 100);
+            if let Traffic::Split(split) = pass.decision.state.traffic() {
+                prop_assert_eq!(split, weight);
+            } else {
+                prop_assert_eq!(weight, Weight::ZERO);
+            }
+        }
+    }
+
+    #[test]
+    fn s2_no_traffic_to_a_canary_without_pods(script in scripts()) {
+        for pass in script.active().iter().filter(|pass| pass.weight() > Weight::ZERO) {
+            let available = pass.seen.target.as_ref().map_or(0, |target| target.pods.available);
+            prop_assert!(available > 0, "{:#?}", pass);
+        }
+    }
+
+    #[test]
+    fn s2_only_what_has_had_no_traffic_for_the_drain_delay_is_scaled_down(script in scripts()) {
+        let mut quiet: Vec<jiff::Timestamp> = vec![];
+        let mut down = false;
+        for pass in script.active().iter().filter(|pass| pass.seen.target.is_some()) {
+            let (now, delay) = (pass.seen.now, pass.plan.drain_delay);
+            if pass.shows_no_traffic() { quiet.push(now) } else { quiet.clear() }
+            let zero = pass.decision.state.scale(&pass.plan, now) == Scale::Zero;
+            if zero && !down {
+                prop_assert!(quiet.iter().any(|since| *since + delay <= now), "{:#?}", pass);
+            }
+            down = pass.decision.state.canary == CanaryPods::Down;
+            prop_assert!(!down || zero, "{:#?}", pass);
+        }
+    }
+
+    #[test]
+    fn s2_the_app_is_handed_over_to_ready_pods_of_the_promoted_version_only(script in scripts()) {
+        let of = |state: &State| match state.phase {
+            Phase::Terminating { stage, .. } => Some(stage),
+            _ => None,
+        };
+        for pass in script.play().0 {
+            let Some(target) = &pass.seen.target else { continue };
+            let stages = (of(&pass.before), of(&pass.decision.state));
+            if stages == (Some(Farewell::Reviving), Some(Farewell::HandingOver)) {
+                prop_assert!(target.pods.ready(pass.plan.canary_ready));
+                prop_assert!(!pass.shows_news(), "{:#?}", pass);
+                let back = pass.before.promoted.as_ref() == Some(&target.revision);
+                prop_assert!(back || pass.before.candidate().is_none(), "{:#?}", pass);
+            }
+            let released = stages.1 == Some(Farewell::Released) && stages.0 != stages.1;
+            if released && !matches!(pass.before.phase, Phase::Initializing { .. }) {
+                prop_assert!(matches!(stages.0, Some(Farewell::Reviving | Farewell::Draining)), "{:#?}", pass);
+            }
+        }
+    }
+
+    #[test]
+    fn s3_only_what_was_analysed_to_the_end_is_promoted(script in scripts()) {
+        let mut analysed: Option<Revision> = None;
+        for pass in script.play().0 {
+            let (before, after) = (&pass.before, &pass.decision.state);
+            if let (Phase::Progressing(analysis), Phase::Promoting(_)) = (&before.phase, &after.phase) {
+                let passed = pass.verdict() == Some(Verdict::Pass) && pass.plan.steps.after(analysis.weight).is_none();
+                prop_assert!(passed || pass.plan.skip_analysis, "{:#?}", pass);
+                prop_assert!(analysis.weight > Weight::ZERO || pass.plan.skip_analysis, "{:#?}", pass);
+                analysed = before.candidate().cloned();
+            }
+            let first = matches!(before.phase, Phase::Initializing { .. });
+            if after.promoted != before.promoted && !first {
+                prop_assert!(matches!(before.phase, Phase::Promoting(Promotion { undo: None, .. })), "{:#?}", pass);
+                prop_assert_eq!(&after.promoted, &analysed);
+            }
+            match &after.phase {
+                Phase::Promoting(Promotion { undo: None, .. }) => {
+                    prop_assert_eq!(after.primary_revision(), analysed.as_ref());
+                }
+                _ => prop_assert_eq!(after.primary_revision(), after.promoted.as_ref()),
+            }
+        }
+    }
+
+    #[test]
+    fn s3_the_gateway_shows_the_last_step_before_a_promotion(script in scripts()) {
+        for pass in script.play().0 {
+            let (Phase::Progressing(analysis), Phase::Promoting(_)) = (&pass.before.phase, &pass.decision.state.phase)
+            else { continue };
+            let shown = matches!(&pass.seen.routing, crate::domain::Routing::Split(weight, _) if *weight == analysis.weight);
+            prop_assert!(shown, "{:#?}", pass);
+        }
+    }
+
+    #[test]
+    fn s4_after_a_rollback_the_weight_stays_0_until_there_is_another_version(script in scripts()) {
+        let mut failed = false;
+        for pass in script.play().0 {
+            if failed && pass.shows_news() && !pass.plan.suspend && !pass.seen.deleted {
+                failed = false;
+            }
+            failed |= pass.decision.notes.iter().any(|note| note.reason == Reason::RolledBack);
+            prop_assert!(!failed || pass.weight() == Weight::ZERO, "{:#?}", pass);
+            prop_assert!(!failed || !matches!(pass.decision.state.phase, Phase::Progressing(_)), "{:#?}", pass);
+        }
+    }
+
+    #[test]
+    fn s4_a_failed_check_at_the_threshold_takes_all_traffic_in_the_same_pass(script in scripts()) {
+        for pass in script.active().iter().filter(|pass| pass.verdict() == Some(Verdict::Fail)) {
+            let (Phase::Progressing(before), after) = (&pass.before.phase, &pass.decision.state) else { continue };
+            match &after.phase {
+                Phase::Failed { .. } => prop_assert!(before.failed + 1 >= pass.plan.threshold, "{:#?}", pass),
+                Phase::Progressing(after) => {
+                    prop_assert_eq!(after.failed, before.failed + 1);
+                    prop_assert!(after.failed < pass.plan.threshold && after.weight <= before.weight, "{:#?}", pass);
+                }
+                _ => prop_assert!(false, "{:#?}", pass),
+            }
+        }
+    }
+
+    #[test]
+    fn s5_the_weight_rises_by_one_step_and_for_a_reason(script in scripts()) {
+        for pass in script.play().0 {
+            let (before, after) = (pass.before.weight(), pass.weight());
+            if after <= before {
+                continue;
+            }
+            let ready = pass.seen.target.as_ref().is_some_and(|target| target.pods.ready(pass.plan.canary_ready));
+            let first = before == Weight::ZERO;
+            prop_assert!(matches!(pass.before.phase, Phase::Progressing(_)), "{:#?}", pass);
+            prop_assert_eq!(Some(after), pass.plan.steps.after(before));
+            prop_assert!(ready && (first || pass.verdict() == Some(Verdict::Pass)), "{:#?}", pass);
+            prop_assert!(!pass.plan.suspend && !pass.seen.deleted, "{:#?}", pass);
+        }
+    }
+
+    #[test]
+    fn s5_a_step_lasts_an_interval(script in scripts()) {
+        for pass in script.play().0 {
+            let (Phase::Progressing(before), Phase::Progressing(after)) = (&pass.before.phase, &pass.decision.state.phase)
+            else { continue };
+            if before.weight > Weight::ZERO && after.weight > before.weight {
+                prop_assert!(pass.seen.now >= before.since + pass.plan.interval, "{:#?}", pass);
+            }
+        }
+    }
+
+    #[test]
+    fn s5_the_weight_of_an_analysis_is_never_above_the_plans(script in scripts()) {
+        for pass in script.active().iter().filter(|pass| matches!(pass.decision.state.phase, Phase::Progressing(_))) {
+            prop_assert!(pass.weight() <= pass.plan.steps.max(), "{:#?}", pass);
+        }
+    }
+
+    #[test]
+    fn s6_every_new_version_is_seen_and_loses_its_traffic(script in scripts()) {
+        for pass in script.active().iter().filter(|pass| pass.shows_news() && !pass.seen.deleted) {
+            let after = &pass.decision.state;
+            let seen = pass.seen.target.as_ref().map(|target| &target.revision);
+            match &pass.before.phase {
+                Phase::Initialized { .. } | Phase::Succeeded { .. } | Phase::Failed { .. } | Phase::Progressing(_) => {
+                    prop_assert!(matches!(after.phase, Phase::Progressing(_)), "{:#?}", pass);
+                    prop_assert_eq!(after.target.as_ref().map(|target| &target.revision), seen);
+                    prop_assert_eq!(after.canary, CanaryPods::Up);
+                }
+                Phase::Initializing { .. } | Phase::Promoting(_) | Phase::Finalising { .. } | Phase::Terminating { .. } => {}
+            }
+            prop_assert_eq!(pass.weight(), Weight::ZERO);
+        }
+    }
+
+    #[test]
+    fn s8_what_cannot_be_seen_never_advances(script in scripts()) {
+        for pass in script.play().0.iter().filter(|pass| pass.verdict() == Some(Verdict::Inconclusive)) {
+            prop_assert!(pass.weight() <= pass.before.weight(), "{:#?}", pass);
+            prop_assert!(!matches!(pass.decision.state.phase, Phase::Promoting(_)), "{:#?}", pass);
+        }
+    }
+
+    #[test]
+    fn s8_what_was_not_asked_is_not_heard(script in scripts()) {
+        for pass in script.play().0.iter().filter(|pass| pass.said.is_some() && !pass.asked) {
+            prop_assert_eq!(&decide(&pass.plan, &pass.before, &pass.seen, None), &pass.decision);
+        }
+    }
+
+    #[test]
+    fn s9_nothing_happens_when_nothing_happens(script in scripts()) {
+        let (_, mut cluster) = script.play();
+        settle(&mut cluster, &Acceptance::Accepted)?;
+        for later in [0, 1, 60, 86_400] {
+            let mut seen = cluster.world(&Acceptance::Accepted);
+            seen.now += SignedDuration::from_secs(later);
+            prop_assert!(!questions(&cluster.plan, &cluster.state, &seen));
+            let Decision { state, notes, waiting, wake } = decide(&cluster.plan, &cluster.state, &seen, None);
+            prop_assert_eq!(&state, &cluster.state);
+            prop_assert_eq!((wake, notes), (None, vec![]));
+            prop_assert_eq!(waiting.and_then(|waiting| waiting.reason()), None);
+        }
+    }
+
+    #[test]
+    fn the_same_pass_decides_the_same(script in scripts()) {
+        prop_assert_eq!(format!("{:?}", script.play()), format!("{:?}", script.play()));
+    }
+
+    #[test]
+    fn deciding_again_comes_to_rest(script in scripts()) {
+        for pass in script.play().0 {
+            let again = |state: &State| decide(&pass.plan, state, &pass.seen, None).state;
+            let states: Vec<_> = std::iter::successors(Some(pass.decision.state.clone()), |state| Some(again(state))).take(10).collect();
+            prop_assert_eq!(&states[8], &states[9], "{:#?}", states);
+        }
+    }
+
+    #[test]
+    fn somebody_wakes_what_waits_for_time(script in scripts()) {
+        for pass in script.active().iter().filter(|pass| pass.said.is_some() || !pass.asked) {
+            let Decision { state, wake, .. } = &pass.decision;
+            let (now, missing) = (pass.seen.now, pass.seen.target.is_none());
+            if *state != pass.before || pass.seen.deleted || missing {
+                continue;
+            }
+            prop_assert!(wake.is_none_or(|wake| wake > now), "in the past: {:#?}", pass);
+            match &state.phase {
+                Phase::Progressing(analysis) => {
+                    let next = analysis.since + pass.plan.interval;
+                    prop_assert!(wake.is_some_and(|wake| analysis.weight == Weight::ZERO || wake <= next), "{:#?}", pass);
+                }
+                Phase::Promoting(Promotion { undo: None, .. }) => prop_assert!(wake.is_some(), "{:#?}", pass),
+                _ => {}
+            }
+            if let CanaryPods::Draining { since } = state.canary {
+                prop_assert!(now >= since + pass.plan.drain_delay || *wake == Some(since + pass.plan.drain_delay), "{:#?}", pass);
+            }
+        }
+    }
+
+    #[test]
+    fn every_rollout_ends_when_the_world_is_friendly(script in scripts()) {
+        let (_, mut cluster) = script.play();
+        settle(&mut cluster, &Acceptance::Accepted)?;
+    }
+
+    #[test]
+    fn every_rollout_ends_with_a_gateway_that_never_says_anything(script in scripts()) {
+        let (_, mut cluster) = script.play();
+        cluster.plan.route_grace = cluster.plan.route_grace.min(cluster.plan.interval);
+        settle(&mut cluster, &Acceptance::Silent)?;
+    }
+}
+
+/// Passes in a friendly world until nothing changes; then everything must be as it should.
+fn settle(cluster: &mut Cluster, acceptance: &Acceptance) -> TestCaseResult {
+    cluster.plan.suspend = false;
+    let mut told: Vec<Pass> = vec![];
+    for _ in 0..ENOUGH {
+        let (pass, moved) = cluster.friendly(acceptance);
+        let ended = !moved && pass.decision.wake.is_none();
+        told.push(pass);
+        if ended {
+            return as_it_should(cluster);
+        }
+    }
+    let last = told.iter().rev().take(6).collect::<Vec<_>>();
+    prop_assert!(false, "no end: {:#?}", last);
+    Ok(())
+}
+
+fn as_it_should(cluster: &Cluster) -> TestCaseResult {
+    let state = &cluster.state;
+    let seen = cluster.world(&Acceptance::Accepted).target;
+    let is_targets = state.target.as_ref().zip(seen.as_ref()).is_some_and(|(fence, seen)| fence.is(seen));
+    let promoted = state.candidate().is_none();
+    match &state.phase {
+        Phase::Terminating { stage, .. } => {
+            prop_assert!(matches!(stage, Farewell::Released | Farewell::Kept), "{:#?}", cluster);
+            return Ok(());
+        }
+        Phase::Initialized { .. } | Phase::Succeeded { .. } => prop_assert!(is_targets && promoted, "{:#?}", cluster),
+        Phase::Failed { .. } => prop_assert!(is_targets && !promoted, "{:#?}", cluster),
+        Phase::Initializing { .. } | Phase::Progressing(_) | Phase::Promoting(_) | Phase::Finalising { .. } => {
+            prop_assert!(false, "{:#?}", cluster);
+        }
+    }
+    prop_assert_eq!(state.canary, CanaryPods::Down);
+    prop_assert_eq!(seen.map(|seen| seen.replicas), Some(0));
+    Ok(())
+}

@@ -142,13 +142,13 @@ fn lost_pods_lose_their_traffic_and_begin_again_if_the_threshold_allows() {
     let mut cluster = rollout(2, &[]);
     cluster.passes(1);
     cluster.note("no pod is available");
-    cluster.target.as_mut().unwrap().lost = true;
+    cluster.target.as_mut().unwrap().missing = 2;
     cluster.passes(2);
     cluster.note("they are back");
-    cluster.target.as_mut().unwrap().lost = false;
+    cluster.target.as_mut().unwrap().missing = 0;
     cluster.passes(3);
     cluster.note("and away again");
-    cluster.target.as_mut().unwrap().lost = true;
+    cluster.target.as_mut().unwrap().missing = 2;
     cluster.settle();
     assert_snapshot!(cluster.log(), @r"
      0s Progressing    20 Up       a  ..
@@ -172,7 +172,7 @@ fn lost_pods_lose_their_traffic_and_begin_again_if_the_threshold_allows() {
 #[test]
 fn pods_that_are_not_all_ready_stop_the_steps_and_not_the_checks() {
     let mut cluster = rollout(1, &[Verdict::Pass, Verdict::Pass, Verdict::Fail]);
-    cluster.broken.push("b");
+    cluster.target.as_mut().unwrap().missing = 1;
     cluster.settle();
     assert_snapshot!(cluster.log(), @r"
     0s Failed         0 Up       a  RoutePending    RolledBack

@@ -58,7 +58,8 @@ pub(in crate::domain::decide) struct Workload {
     slow: u32,
     /// Ready pods of the version before.
     old: u32,
-    pub(in crate::domain::decide) lost: bool,
+    /// Pods that are not available, for reasons of their own.
+    pub(in crate::domain::decide) missing: u32,
 }
 
 /// Weights 20 and 50, a check every 10 s, and the first bad one ends it.
@@ -294,7 +295,7 @@ impl Cluster {
         };
         let told = notes.iter().map(|note| note.reason.to_string()).collect::<Vec<_>>().join(" ");
         let seconds = self.now.duration_since(self.start).as_secs();
-        let weight = state.weight();
+        let weight = state.weight().canary();
         let line = format!("{seconds:>4}s {phase:<14} {weight:>3} {pods:<8} {runs:<2} {waits:<15} {told}");
         self.log.push(line.trim_end().to_owned());
     }
@@ -302,7 +303,7 @@ impl Cluster {
 
 impl Workload {
     fn new(version: &'static str, replicas: u32) -> Self {
-        Self { version, revision: None, generation: 1, replicas, slow: SLOW, old: 0, lost: false }
+        Self { version, revision: None, generation: 1, replicas, slow: SLOW, old: 0, missing: 0 }
     }
 
     /// A new spec; the pods follow.
@@ -321,12 +322,10 @@ impl Workload {
     fn pods(&self, stuck: bool) -> Pods {
         let wanted = self.replicas;
         let counts = |updated, available, total| Pods { wanted, updated, available, total, current: true };
-        if self.lost {
-            counts(wanted, 0, wanted)
-        } else if wanted > 0 && (stuck || self.slow > 0) {
+        if wanted > 0 && (stuck || self.slow > 0) {
             counts(0, self.old.min(wanted), self.old.min(wanted))
         } else {
-            counts(wanted, wanted, wanted)
+            counts(wanted, wanted.saturating_sub(self.missing), wanted)
         }
     }
 }

@@ -64,7 +64,7 @@ fn a_target_that_changes_loses_its_traffic_and_is_analysed_next() {
 #[test]
 fn pods_that_are_lost_lose_their_traffic() {
     let mut cluster = promoting();
-    cluster.target.as_mut().unwrap().lost = true;
+    cluster.target.as_mut().unwrap().missing = 2;
     cluster.until(|state| matches!(state.phase, Phase::Succeeded { .. }));
     assert_snapshot!(cluster.log(), @r"
     0s Promoting      0 Up       b  -               Retreated

@@ -1,0 +1,242 @@
+//! What does not hold yet: the smallest case of each weakness that is known.
+
+use super::super::traces::cluster::{Cluster, Gateway, outcome, plan, steps, weight};
+use super::super::{Decision, decide};
+use crate::domain::{
+    Acceptance, Analysis, CanaryPods, Farewell, Percent, Phase, Plan, Pods, Primary, Promotion, Revision, Routing,
+    Scale, State, Target, TargetSeen, Traffic, Verdict, Weight, World,
+};
+use jiff::{SignedDuration, Timestamp};
+
+const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn at(seconds: i64) -> Timestamp {
+    START + SignedDuration::from_secs(seconds)
+}
+
+fn revision(name: &str) -> Revision {
+    Revision(name.into())
+}
+
+fn pods(wanted: u32, available: u32) -> Pods {
+    Pods { wanted, updated: wanted, available, total: wanted, current: true }
+}
+
+fn target(name: &str, generation: i64) -> Target {
+    Target { revision: revision(name), hash: revision(name), generation }
+}
+
+/// `a` is promoted; `b`, of generation 2, is the target.
+fn state(phase: Phase) -> State {
+    let canary = CanaryPods::Up;
+    State { phase, target: Some(target("b", 2)), promoted: Some(revision("a")), canary, replicas: 2 }
+}
+
+fn analysis(percent: u8) -> Analysis {
+    Analysis { weight: weight(percent), since: START, failed: 0, inconclusive: 0, blocked: None }
+}
+
+fn world(seconds: i64, state: &State) -> World {
+    World {
+        now: at(seconds),
+        deleted: false,
+        target: Some(TargetSeen { revision: revision("b"), generation: 2, replicas: 2, pods: pods(2, 2) }),
+        primary: Some(Primary { revision: state.primary_revision().cloned(), pods: pods(2, 2) }),
+        apex_on_primary: true,
+        routing: Routing::Split(state.weight(), Acceptance::Accepted),
+    }
+}
+
+fn with_target(seen: World, change: impl FnOnce(&mut TargetSeen)) -> World {
+    let mut target = seen.target.unwrap();
+    change(&mut target);
+    World { target: Some(target), ..seen }
+}
+
+#[test]
+#[ignore = "bug: canaryReadyThreshold 0 counts no pods at all as ready"]
+fn s2_a_threshold_of_0_percent_gives_no_traffic_to_no_pods() {
+    let plan = Plan { canary_ready: Percent::try_from(0).unwrap(), ..plan() };
+    let state = state(Phase::Progressing(analysis(0)));
+    let seen = with_target(world(1, &state), |target| target.pods = pods(2, 0));
+    assert_eq!(decide(&plan, &state, &seen, None).state.weight(), Weight::ZERO);
+}
+
+#[test]
+#[ignore = "bug: primaryReadyThreshold 0 counts no pods at all as ready"]
+fn s2_a_threshold_of_0_percent_finalises_no_primary_without_pods() {
+    let plan = Plan { primary_ready: Percent::try_from(0).unwrap(), ..plan() };
+    let state = state(Phase::Promoting(Promotion { weight: weight(50), since: START, undo: None }));
+    let mut seen = world(1, &state);
+    seen.primary.as_mut().unwrap().pods = pods(2, 0);
+    assert!(matches!(decide(&plan, &state, &seen, None).state.phase, Phase::Promoting(_)));
+}
+
+#[test]
+#[ignore = "bug: suspend holds traffic on a canary without pods"]
+fn s2_suspend_holds_no_traffic_on_lost_pods() {
+    let plan = Plan { suspend: true, ..plan() };
+    let state = state(Phase::Progressing(analysis(50)));
+    let seen = with_target(world(1, &state), |target| target.pods = pods(2, 0));
+    assert_eq!(decide(&plan, &state, &seen, None).state.weight(), Weight::ZERO);
+}
+
+#[test]
+#[ignore = "bug: suspend holds traffic on the pods of a version that nobody analyses"]
+fn s2_suspend_holds_no_traffic_on_a_version_that_came_later() {
+    let plan = Plan { suspend: true, ..plan() };
+    let state = state(Phase::Progressing(analysis(50)));
+    let seen = with_target(world(1, &state), |target| (target.revision, target.generation) = (revision("c"), 3));
+    assert_eq!(decide(&plan, &state, &seen, None).state.weight(), Weight::ZERO);
+    let seen = World { target: None, ..world(1, &state) };
+    assert_eq!(decide(&plan, &state, &seen, None).state.weight(), Weight::ZERO);
+}
+
+#[test]
+#[ignore = "bug: while suspended the drain delay runs out unseen"]
+fn s2_suspend_scales_down_nothing_that_is_seen_to_have_traffic() {
+    let plan = Plan { suspend: true, ..plan() };
+    let mut state = state(Phase::Failed { since: START, why: String::new() });
+    state.canary = CanaryPods::Draining { since: START };
+    let seen = World { routing: Routing::Split(weight(50), Acceptance::Accepted), ..world(60, &state) };
+    let decision = decide(&plan, &state, &seen, None);
+    assert_ne!(decision.state.scale(&plan, seen.now), Scale::Zero);
+}
+
+#[test]
+#[ignore = "bug: handing over does not wait for the gateway"]
+fn s2_the_primary_is_not_released_before_the_gateway_takes_the_route() {
+    let state = state(Phase::Terminating { since: START, stage: Farewell::HandingOver });
+    let seen = World { deleted: true, apex_on_primary: false, routing: Routing::Whole(Acceptance::Pending), ..world(1, &state) };
+    let Phase::Terminating { stage, .. } = decide(&plan(), &state, &seen, None).state.phase else { panic!() };
+    assert_eq!(stage, Farewell::HandingOver);
+}
+
+#[test]
+#[ignore = "bug: a Canary that is deleted while it takes over a serving primary lets go of it at once"]
+fn s2_a_left_over_primary_with_the_traffic_is_not_released_for_a_target_without_pods() {
+    let mut state = state(Phase::Initializing { since: START });
+    state.target = Some(Target { generation: 0, ..target("a", 0) });
+    let mut seen = World { deleted: true, routing: Routing::Split(Weight::ZERO, Acceptance::Accepted), ..world(1, &state) };
+    seen = with_target(seen, |target| (target.replicas, target.pods) = (0, pods(0, 0)));
+    assert_ne!(decide(&plan(), &state, &seen, None).state.traffic(), Traffic::Target);
+}
+
+#[test]
+#[ignore = "bug: a left-over primary is given a version that was not analysed"]
+fn s3_a_left_over_primary_keeps_its_version_when_the_target_changes_before_it_is_ready() {
+    let plan = plan();
+    let mut seen = world(0, &State::new(START));
+    seen.primary = Some(Primary { revision: Some(revision("b")), pods: pods(2, 1) });
+    let state = decide(&plan, &State::new(START), &seen, None).state;
+    let changed = with_target(seen, |target| (target.revision, target.generation) = (revision("c"), 3));
+    let state = decide(&plan, &state, &changed, None).state;
+    assert_eq!(state.primary_revision(), Some(&revision("b")));
+}
+
+#[test]
+#[ignore = "bug: the generation starts at 1 again when a target is made anew, so its version is taken for the old one"]
+fn s6_a_target_that_was_made_anew_is_seen() {
+    let mut state = state(Phase::Failed { since: START, why: "the target was deleted".into() });
+    state.target = Some(target("b", 1));
+    let seen = with_target(world(60, &state), |target| (target.revision, target.generation) = (revision("c"), 1));
+    assert!(matches!(decide(&plan(), &state, &seen, None).state.phase, Phase::Progressing(_)));
+}
+
+#[test]
+#[ignore = "bug: only a Canary at rest without pods follows the target's generation"]
+fn s4_an_upgrade_of_the_hashing_soon_after_a_rollback_does_not_bring_the_bad_version_back() {
+    let mut cluster = Cluster::at_weight(20);
+    cluster.answer([Verdict::Fail]);
+    cluster.until(|state| matches!(state.phase, Phase::Failed { .. }));
+    cluster.passes(1);
+    cluster.hashing = "2";
+    cluster.settle();
+    assert!(matches!(cluster.state.phase, Phase::Failed { .. }), "{}", cluster.log());
+}
+
+#[test]
+#[ignore = "bug: every check starts the grace period anew"]
+fn a_silent_gateway_with_a_grace_period_above_the_interval_is_believed_too() {
+    let mut cluster = Cluster::at_rest();
+    cluster.plan.route_grace = SignedDuration::from_secs(15);
+    cluster.gateway = Gateway::Silent;
+    cluster.deploy("b");
+    cluster.settle();
+    assert!(matches!(cluster.state.phase, Phase::Succeeded { .. }), "{}", cluster.log());
+}
+
+#[test]
+#[ignore = "bug: a check that is due, not asked and hindered is not looked for before the progress deadline"]
+fn a_check_that_was_due_between_two_looks_is_asked_soon() {
+    let blocked = Analysis { blocked: Some(START), ..analysis(20) };
+    let state = state(Phase::Progressing(blocked));
+    let seen = with_target(world(10, &state), |target| target.pods = pods(2, 1));
+    let Decision { state: after, wake, .. } = decide(&plan(), &state, &seen, None);
+    assert_eq!(after, state);
+    assert!(wake.unwrap() <= at(20), "{wake:?}");
+}
+
+#[test]
+#[ignore = "bug: a promotion goes on at a weight above the plan's"]
+fn s5_a_lower_maximum_lowers_the_weight_of_a_promotion() {
+    let plan = Plan { steps: steps(&[10]), ..plan() };
+    let state = state(Phase::Promoting(Promotion { weight: weight(50), since: START, undo: None }));
+    let mut seen = world(1, &state);
+    seen.primary.as_mut().unwrap().pods = pods(2, 1);
+    assert!(decide(&plan, &state, &seen, None).state.weight() <= weight(10));
+}
+
+#[test]
+#[ignore = "bug: an unclear answer does not count while one pod is not ready"]
+fn s8_what_cannot_be_seen_is_taken_back_even_if_a_pod_is_not_ready() {
+    let plan = plan();
+    let mut state = state(Phase::Progressing(analysis(20)));
+    for round in 1..=i64::from(plan.inconclusive_limit) {
+        let seen = with_target(world(10 * round, &state), |target| target.pods = pods(2, 1));
+        state = decide(&plan, &state, &seen, Some(&outcome(Verdict::Inconclusive))).state;
+    }
+    assert!(matches!(state.phase, Phase::Failed { .. }), "{state:?}");
+}
+
+#[test]
+#[ignore = "bug: pods that a user asks for during an analysis are forgotten"]
+fn a_target_that_is_scaled_up_during_an_analysis_scales_the_primary_up() {
+    let mut cluster = Cluster::at_weight(20);
+    cluster.target.as_mut().unwrap().change("b", 5);
+    cluster.settle();
+    assert_eq!(cluster.primary.unwrap().replicas, 5);
+}
+
+#[test]
+#[ignore = "bug: back at the promoted version, the pods that nobody needs are started first"]
+fn a_target_that_is_set_back_at_rest_starts_no_pods() {
+    let mut cluster = Cluster::at_weight(20);
+    cluster.answer([Verdict::Fail]);
+    cluster.settle();
+    cluster.deploy("a");
+    cluster.passes(1);
+    assert_eq!(cluster.target.unwrap().replicas, 0);
+}
+
+#[test]
+#[ignore = "bug: with a silent gateway the drain begins, ends and begins again"]
+fn a_silent_gateway_is_believed_once_per_weight() {
+    let mut cluster = Cluster::at_rest();
+    cluster.gateway = Gateway::Silent;
+    cluster.deploy("b");
+    cluster.until(|state| matches!(state.phase, Phase::Succeeded { .. }));
+    cluster.passes(1);
+    assert!(matches!(cluster.state.canary, CanaryPods::Draining { .. }), "{}", cluster.log());
+}
+
+#[test]
+#[ignore = "bug: times and counts near the end of their range panic"]
+fn deciding_is_total() {
+    let plan = Plan { progress_deadline: SignedDuration::MAX, ..plan() };
+    let state = state(Phase::Progressing(analysis(0)));
+    let seen = with_target(world(1, &state), |target| target.pods = pods(2, 1));
+    let _ = decide(&plan, &state, &seen, None);
+    let seen = with_target(world(1, &state), |target| target.pods = pods(u32::MAX, 1));
+    let _ = decide(&plan, &state, &seen, None);
+}

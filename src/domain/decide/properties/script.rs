@@ -1,0 +1,282 @@
+//! Random plans, and random stories that happen to a rollout: mostly the world does as it is told, and sometimes
+//! anything at all.
+
+use super::super::traces::cluster::{outcome, weight};
+use crate::domain::{
+    Acceptance, Decision, OnInconclusive, Percent, Plan, Pods, Primary, Revision, Routing, Scale, State, Steps, Target,
+    TargetSeen, Traffic, Verdict, Weight, World, decide, questions,
+};
+use jiff::{SignedDuration, Timestamp};
+use proptest::collection::{btree_set, vec};
+use proptest::option::weighted;
+use proptest::prelude::*;
+
+/// How many different pod templates there are.
+const VERSIONS: usize = 4;
+
+/// A plan, and what happens in each pass.
+#[derive(Clone, Debug)]
+pub(super) struct Script {
+    plan: Plan,
+    steps: Vec<Step>,
+}
+
+/// What happens before and in one pass. What is `None` is as Serin wants it.
+#[derive(Clone, Debug)]
+struct Step {
+    seconds: i64,
+    /// Another pod template, and whether the generation says so.
+    deploy: Option<(usize, bool)>,
+    deleted: bool,
+    suspend: Option<bool>,
+    edit: Option<Plan>,
+    target: Option<Option<(u32, Pods)>>,
+    primary: Option<Option<(Option<usize>, Pods)>>,
+    apex_on_primary: Option<bool>,
+    routing: Option<Routing>,
+    verdict: Verdict,
+    said: Said,
+}
+
+/// Whether the metrics answer.
+#[derive(Clone, Copy, Debug)]
+enum Said {
+    WhenAsked,
+    Always,
+    Never,
+}
+
+/// One pass, with everything that went into it.
+#[derive(Clone, Debug)]
+pub(super) struct Pass {
+    pub(super) plan: Plan,
+    pub(super) before: State,
+    pub(super) seen: World,
+    pub(super) asked: bool,
+    pub(super) said: Option<Verdict>,
+    pub(super) decision: Decision,
+}
+
+/// The part of the world that has a life of its own.
+#[derive(Clone, Debug)]
+pub(super) struct Cluster {
+    pub(super) plan: Plan,
+    pub(super) state: State,
+    pub(super) now: Timestamp,
+    pub(super) deleted: bool,
+    version: usize,
+    generation: i64,
+    replicas: u32,
+}
+
+pub(super) fn scripts() -> impl Strategy<Value = Script> {
+    (plans(), vec(step(), 0..80)).prop_map(|(plan, steps)| Script { plan, steps })
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    let seconds = |range: std::ops::RangeInclusive<i64>| range.prop_map(SignedDuration::from_secs);
+    let percents = btree_set(1..=100_u8, 1..=4);
+    let checks = (1..=3_u32, 1..=3_u32, prop_oneof![Just(OnInconclusive::Rollback), Just(OnInconclusive::Hold)]);
+    let times = (seconds(1..=20), seconds(5..=60), seconds(1..=10), seconds(0..=10));
+    (percents, checks, times, share(), share(), prop::bool::weighted(0.1)).prop_map(
+        |(percents, checks, times, canary_ready, primary_ready, skip_analysis)| Plan {
+            steps: Steps::new(percents.into_iter().map(weight).collect()).unwrap(),
+            interval: times.0,
+            threshold: checks.0,
+            inconclusive_limit: checks.1,
+            on_inconclusive: checks.2,
+            metrics: vec![],
+            progress_deadline: times.1,
+            canary_ready,
+            primary_ready,
+            drain_delay: times.2,
+            route_grace: times.3,
+            skip_analysis,
+            suspend: false,
+        },
+    )
+}
+
+/// More than nothing; see the open test on S2 for why.
+fn share() -> impl Strategy<Value = Percent> {
+    (1..=100_i64).prop_map(|percent| Percent::try_from(percent).unwrap())
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let seconds = prop_oneof![8 => 0..=12_i64, 1 => -20..=-1_i64, 1 => 13..=100_i64];
+    let user = (
+        weighted(0.1, (0..VERSIONS, prop::bool::weighted(0.8))),
+        prop::bool::weighted(0.004),
+        weighted(0.06, prop::bool::weighted(0.3)),
+        weighted(0.04, plans()),
+    );
+    let world = (
+        weighted(0.12, weighted(0.8, (0..4_u32, pods()))),
+        weighted(0.25, weighted(0.8, (weighted(0.8, 0..VERSIONS), pods()))),
+        weighted(0.08, any::<bool>()),
+        weighted(0.12, routing()),
+    );
+    let verdict = prop_oneof![6 => Just(Verdict::Pass), 1 => Just(Verdict::Fail), 2 => Just(Verdict::Inconclusive)];
+    let said = prop_oneof![8 => Just(Said::WhenAsked), 1 => Just(Said::Always), 1 => Just(Said::Never)];
+    (seconds, user, world, verdict, said).prop_map(|(seconds, user, world, verdict, said)| {
+        let ((deploy, deleted, suspend, edit), (target, primary, apex_on_primary, routing)) = (user, world);
+        Step { seconds, deploy, deleted, suspend, edit, target, primary, apex_on_primary, routing, verdict, said }
+    })
+}
+
+fn pods() -> impl Strategy<Value = Pods> {
+    (0..4_u32, 0..4_u32, 0..4_u32, 0..4_u32, any::<bool>())
+        .prop_map(|(wanted, updated, available, total, current)| Pods { wanted, updated, available, total, current })
+}
+
+fn routing() -> impl Strategy<Value = Routing> {
+    let acceptance = || {
+        prop_oneof![
+            3 => Just(Acceptance::Accepted),
+            1 => Just(Acceptance::Pending),
+            1 => Just(Acceptance::Silent),
+            1 => Just(Acceptance::Refused("no".into())),
+        ]
+    };
+    let percent = prop_oneof![Just(0), 0..=100_u8];
+    prop_oneof![
+        1 => Just(Routing::Missing),
+        1 => acceptance().prop_map(Routing::Whole),
+        4 => (percent, acceptance()).prop_map(|(percent, acceptance)| Routing::Split(weight(percent), acceptance)),
+        1 => Just(Routing::Mixed),
+        1 => Just(Routing::Unusable("no".into())),
+    ]
+}
+
+impl Script {
+    /// Plays it from the very beginning.
+    pub(super) fn play(&self) -> (Vec<Pass>, Cluster) {
+        let mut cluster = Cluster::new(self.plan.clone());
+        let passes = self.steps.iter().map(|step| cluster.play(step)).collect();
+        (passes, cluster)
+    }
+
+    /// Only the passes in which the rollout is not suspended.
+    pub(super) fn active(&self) -> Vec<Pass> {
+        self.play().0.into_iter().filter(|pass| !pass.plan.suspend).collect()
+    }
+}
+
+impl Cluster {
+    fn new(plan: Plan) -> Self {
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 50);
+        Self { plan, state: State::new(now), now, deleted: false, version: 0, generation: 1, replicas: 2 }
+    }
+
+    fn play(&mut self, step: &Step) -> Pass {
+        self.now += SignedDuration::from_secs(step.seconds);
+        self.deleted |= step.deleted;
+        if let Some((version, bump)) = step.deploy {
+            self.version = version;
+            self.generation += i64::from(bump);
+        }
+        if let Some(plan) = &step.edit {
+            self.plan = Plan { suspend: self.plan.suspend, ..plan.clone() };
+        }
+        self.plan.suspend = step.suspend.unwrap_or(self.plan.suspend);
+        let mut seen = self.world(&Acceptance::Accepted);
+        if let Some(odd) = step.target {
+            seen.target = seen.target.zip(odd).map(|(seen, (replicas, pods))| TargetSeen { replicas, pods, ..seen });
+        }
+        if let Some(odd) = step.primary {
+            seen.primary = odd.map(|(version, pods)| Primary { revision: version.map(revision), pods });
+        }
+        seen.apex_on_primary = step.apex_on_primary.unwrap_or(seen.apex_on_primary);
+        seen.routing = step.routing.clone().unwrap_or(seen.routing);
+        let asked = questions(&self.plan, &self.state, &seen);
+        let said = match step.said {
+            Said::WhenAsked => asked,
+            Said::Always => true,
+            Said::Never => false,
+        };
+        self.pass(seen, said.then_some(step.verdict))
+    }
+
+    /// A pass in a world that does as it is told, after which it is time for the next one; whether anything changed.
+    pub(super) fn friendly(&mut self, acceptance: &Acceptance) -> (Pass, bool) {
+        let seen = self.world(acceptance);
+        let said = questions(&self.plan, &self.state, &seen).then_some(Verdict::Pass);
+        let pass = self.pass(seen.clone(), said);
+        let moved = pass.before != self.state || self.world(acceptance) != seen;
+        self.now = match pass.decision.wake {
+            Some(wake) if !moved => wake.max(self.now),
+            _ => self.now + SignedDuration::from_secs(1),
+        };
+        (pass, moved)
+    }
+
+    fn pass(&mut self, seen: World, said: Option<Verdict>) -> Pass {
+        let (plan, before) = (self.plan.clone(), self.state.clone());
+        let asked = questions(&plan, &before, &seen);
+        let decision = decide(&plan, &before, &seen, said.map(outcome).as_ref());
+        self.state = decision.state.clone();
+        let replicas = match self.state.scale(&plan, self.now) {
+            Scale::AtLeast(replicas) if self.replicas == 0 => replicas,
+            Scale::Keep | Scale::AtLeast(_) => self.replicas,
+            Scale::Zero => 0,
+        };
+        if replicas != self.replicas {
+            self.replicas = replicas;
+            self.generation += 1;
+        }
+        Pass { plan, before, seen, asked, said, decision }
+    }
+
+    /// What there is to see when everything is as Serin wants it.
+    pub(super) fn world(&self, acceptance: &Acceptance) -> World {
+        let traffic = self.state.traffic();
+        let ready = |count| Pods { wanted: count, updated: count, available: count, total: count, current: true };
+        World {
+            now: self.now,
+            deleted: self.deleted,
+            target: Some(TargetSeen {
+                revision: revision(self.version),
+                generation: self.generation,
+                replicas: self.replicas,
+                pods: ready(self.replicas),
+            }),
+            primary: self
+                .state
+                .primary_revision()
+                .map(|runs| Primary { revision: Some(runs.clone()), pods: ready(self.state.replicas) }),
+            apex_on_primary: matches!(traffic, Traffic::Split(_)),
+            routing: match traffic {
+                Traffic::Untouched | Traffic::Target => Routing::Whole(acceptance.clone()),
+                Traffic::Split(weight) => Routing::Split(weight, acceptance.clone()),
+            },
+        }
+    }
+}
+
+impl Pass {
+    pub(super) fn weight(&self) -> Weight {
+        self.decision.state.weight()
+    }
+
+    /// The judgement that counts.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.said.filter(|_| self.asked)
+    }
+
+    /// Whether the target is neither what was last acted upon nor what is promoted.
+    pub(super) fn shows_news(&self) -> bool {
+        let Some(seen) = &self.seen.target else { return false };
+        let known = |fence: &Target| fence.generation == seen.generation || fence.hash == seen.revision;
+        !self.before.target.as_ref().is_some_and(known) && self.before.promoted.as_ref() != Some(&seen.revision)
+    }
+
+    /// Whether it is seen that no request reaches the target's pods.
+    pub(super) fn shows_no_traffic(&self) -> bool {
+        let shown = matches!(&self.seen.routing, Routing::Split(Weight::ZERO, Acceptance::Accepted | Acceptance::Silent));
+        shown && self.seen.apex_on_primary
+    }
+}
+
+fn revision(version: usize) -> Revision {
+    Revision(["a", "b", "c", "d"][version].into())
+}
