@@ -914,6 +914,21 @@ async fn a_canary_that_cannot_be_carried_out_can_be_deleted() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_canary_whose_target_was_refused_can_be_deleted() {
+    let mut cluster = Cluster::new().await;
+    let mut deployment = app::deployment("web:1");
+    deployment["spec"]["selector"]["matchLabels"] = json!({"tier": "front"});
+    cluster.put(DEPLOYMENTS, deployment);
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    assert!(cluster.condition("Stalled").starts_with("True InvalidTarget"));
+    cluster.delete_canary();
+    cluster.settle().await;
+    assert_eq!(cluster.find(CANARIES, NAME), None);
+    assert_eq!(cluster.left(), ["deployments/web"]);
+}
+
 // ---- limits ----
 
 #[tokio::test(start_paused = true)]
@@ -924,17 +939,10 @@ async fn old_records_are_collected() {
         cluster.settle().await;
     }
     assert_eq!(cluster.phase(), "Succeeded");
-    let images: Vec<_> = cluster
-        .server
-        .list(CONTROLLER_REVISIONS, None)
-        .into_iter()
-        .map(|record| {
-            (record["revision"].as_i64(), record["data"]["template"]["spec"]["containers"][0]["image"].clone())
-        })
-        .collect();
-    let mut images = images;
-    images.sort_by_key(|(revision, _)| *revision);
-    let images: Vec<_> = images.iter().filter_map(|(_, image)| image.as_str()).collect();
+    let mut records = cluster.server.list(CONTROLLER_REVISIONS, None);
+    records.sort_by_key(|record| record["revision"].as_i64());
+    let image = |record: &Value| record["data"]["template"]["spec"]["containers"][0]["image"].clone();
+    let images: Vec<_> = records.iter().map(image).collect();
     assert_eq!(images, ["web:5", "web:6", "web:7", "web:8"], "the one in use, and three more");
 }
 

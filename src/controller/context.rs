@@ -118,11 +118,10 @@ impl Context {
     /// # Errors
     /// When leadership is not certain, or the API server says no.
     pub async fn create(&self, key: &Key, object: &Value) -> Result<Value, Error> {
-        self.may_write()?;
         let decode = |source| Error::Decode { key: key.clone(), source };
         let object: DynamicObject = serde_json::from_value(object.clone()).map_err(decode)?;
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        let made = self.call("create", key, self.api(key).create(&parameters, &object)).await?;
+        let made = self.write("create", key, self.api(key).create(&parameters, &object)).await?;
         self.wrote(key, &made)
     }
 
@@ -131,7 +130,6 @@ impl Context {
     /// # Errors
     /// When leadership is not certain, or the API server says no; a conflict when the object has changed.
     pub async fn change(&self, key: &Key, found: &Value, wanted: &Value) -> Result<Value, Error> {
-        self.may_write()?;
         let mut patch = json_patch::diff(found, wanted);
         let fence =
             json!({"op": "add", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]});
@@ -139,7 +137,7 @@ impl Context {
         patch.0.push(fence);
         let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Json::<()>(patch);
-        let changed = self.call("change", key, self.api(key).patch(&key.name, &parameters, &patch)).await?;
+        let changed = self.write("change", key, self.api(key).patch(&key.name, &parameters, &patch)).await?;
         self.wrote(key, &changed)
     }
 
@@ -148,11 +146,10 @@ impl Context {
     /// # Errors
     /// When leadership is not certain, or the API server says no; a conflict when the Canary has changed.
     pub async fn replace_status(&self, canary: &Canary) -> Result<Canary, Error> {
-        self.may_write()?;
         let key = canary_key(canary);
         let api: Api<Canary> = Api::namespaced(self.client.clone(), &key.namespace);
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        let canary = self.call("record", &key, api.replace_status(&key.name, &parameters, canary)).await?;
+        let canary = self.write("record", &key, api.replace_status(&key.name, &parameters, canary)).await?;
         let value = serde_json::to_value(&canary).map_err(|source| Error::Decode { key: key.clone(), source })?;
         self.cache.wrote(key, value);
         Ok(canary)
@@ -163,8 +160,7 @@ impl Context {
     /// # Errors
     /// When leadership is not certain, or the API server says no.
     pub async fn delete(&self, key: &Key) -> Result<(), Error> {
-        self.may_write()?;
-        match self.call("delete", key, self.api(key).delete(&key.name, &kube::api::DeleteParams::default())).await {
+        match self.write("delete", key, self.api(key).delete(&key.name, &kube::api::DeleteParams::default())).await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some(404) => Ok(()),
             Err(error) => Err(error),
@@ -176,7 +172,6 @@ impl Context {
     /// # Errors
     /// When leadership is not certain, or the API server says no.
     pub async fn publish(&self, key: &Key, event: &Event) -> Result<(), Error> {
-        self.may_write()?;
         let api = Api::namespaced(self.client.clone(), &key.namespace);
         match self.call("publish an event of", key, api.create(&PostParams::default(), event)).await {
             Err(error) if error.code() != Some(409) => Err(error),
@@ -194,11 +189,28 @@ impl Context {
         key: &Key,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Error> {
-        match timeout(CALL_LIMIT, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(source)) => Err(Error::Call { verb, key: key.clone(), source: Box::new(source) }),
-            Err(_) => Err(Error::TimeOut { verb, key: key.clone(), limit: CALL_LIMIT }),
+        within(CALL_LIMIT, verb, key, call).await
+    }
+
+    /// The same for a write, which must not be on its way longer than leadership is certain.
+    async fn write<T>(
+        &self,
+        verb: &'static str,
+        key: &Key,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Error> {
+        let left = self.leadership.remaining();
+        if left.is_zero() {
+            return Err(Error::Lead);
         }
+        within(CALL_LIMIT.min(left), verb, key, call).await
+    }
+
+    /// Returns when every watch has listed its objects once.
+    pub async fn filled(&self) {
+        self.cache.ready().await;
+        // An error means that the watch was dropped: the process is stopping.
+        let _ = self.templates.wait_until_ready().await;
     }
 
     /// Waits until a pass may begin; it ends when the permit is dropped.
@@ -230,10 +242,6 @@ impl Context {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    fn may_write(&self) -> Result<(), Error> {
-        if self.leadership.is_certain() { Ok(()) } else { Err(Error::Lead) }
-    }
-
     fn api(&self, key: &Key) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &key.namespace, &key.resource)
     }
@@ -242,6 +250,19 @@ impl Context {
         let value = as_value(key, object)?;
         self.cache.wrote(key.clone(), value.clone());
         Ok(value)
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    verb: &'static str,
+    key: &Key,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
+    match timeout(limit, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(Error::Call { verb, key: key.clone(), source: Box::new(source) }),
+        Err(_) => Err(Error::TimeOut { verb, key: key.clone(), limit }),
     }
 }
 

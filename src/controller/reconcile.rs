@@ -9,7 +9,7 @@ use super::error::Error;
 use super::observe::{self, Found};
 use super::rollout::Rollout;
 use super::{commit, tell};
-use crate::api::{self, Canary, InvalidSpec};
+use crate::api::{self, Canary, CanarySpec, InvalidSpec};
 use crate::domain::{CanaryPods, Decision, Farewell, Outcome, Phase, Plan, State, decide, questions};
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -52,8 +52,19 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Contex
 
 fn understand(context: &Context, canary: &Canary) -> Result<(Rollout, Plan), InvalidSpec> {
     let rollout = Rollout::new(context, canary)?;
-    let plan = api::plan(&canary.spec, &context.defaults())?;
+    let plan = match api::plan(&canary.spec, &context.defaults()) {
+        // A deletion must not wait for an edit; handing the app back needs nothing that can be wrong here.
+        Err(_) if canary.metadata.deletion_timestamp.is_some() => {
+            api::plan(&farewell(&canary.spec), &context.defaults())?
+        }
+        plan => plan?,
+    };
     Ok((rollout, plan))
+}
+
+/// The spec without all that a deletion can do without.
+fn farewell(spec: &CanarySpec) -> CanarySpec {
+    CanarySpec { analysis: None, progress_deadline_seconds: None, ..spec.clone() }
 }
 
 /// What stays the same throughout a pass.
@@ -67,7 +78,9 @@ impl Pass<'_> {
     async fn run(&self, canary: Canary, state: &State) -> Result<Action, Error> {
         let Self { context, rollout, plan } = *self;
         let found = observe::look(context, rollout);
-        if let Some(Err(unusable)) = &found.selector {
+        if let Some(Err(unusable)) = &found.selector
+            && !is_leaving_untouched(&canary, state)
+        {
             return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await;
         }
         let seen = observe::world(context, rollout, &found, canary.metadata.deletion_timestamp.is_some());
@@ -131,6 +144,13 @@ impl Pass<'_> {
         }
         Ok(next.wake.map_or_else(Action::await_change, |at| Action::requeue(until(at, context.clock.now()))))
     }
+}
+
+/// Whether the Canary is being deleted and its app never was touched: then nothing about the app is in the way.
+fn is_leaving_untouched(canary: &Canary, state: &State) -> bool {
+    let untouched =
+        matches!(state.phase, Phase::Initializing { .. } | Phase::Terminating { stage: Farewell::Released, .. });
+    canary.metadata.deletion_timestamp.is_some() && untouched
 }
 
 /// Never in the past, and never busy.

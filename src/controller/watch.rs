@@ -76,9 +76,9 @@ pub async fn run(
 
     let context = Context::new(client, settings, leadership, metrics, cache, templates, Clock::System)?;
     let context = Arc::new(context);
-    let filled = Arc::clone(&context);
+    let watched = Arc::clone(&context);
     tokio::spawn(async move {
-        filled.cache.ready().await;
+        watched.filled().await;
         readiness.set_ready();
     });
     let passes = controller.graceful_shutdown_on(stop).run(timed, retry, Arc::clone(&context));
@@ -158,7 +158,7 @@ fn about(canaries: &Store<Guarded>, object: &DynamicObject) -> Vec<ObjectRef<Gua
 async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let key = canary_key(&*guard);
-    context.cache.ready().await;
+    context.filled().await;
     let _slot = context.slot().await;
     let result = reconcile(Arc::clone(&guard), Arc::clone(&context)).await;
     context.metrics.pass(if result.is_ok() { "ok" } else { "error" }, started.elapsed());

@@ -55,10 +55,6 @@ pub fn init_logging(filter: &str, format: LogFormat) -> Result<(), LoggingError>
     installed.map_err(|source| LoggingError::InstallWriter { source })
 }
 
-fn text(filter: EnvFilter) -> impl Subscriber + Send + Sync {
-    fmt().with_ansi(stderr().is_terminal()).with_env_filter(filter).with_writer(stderr).finish()
-}
-
 fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
     EnvFilter::try_new(filter).map_err(|source| LoggingError::ParseFilter { filter: filter.to_owned(), source })
 }

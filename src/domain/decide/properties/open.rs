@@ -107,7 +107,12 @@ fn s2_suspend_scales_down_nothing_that_is_seen_to_have_traffic() {
 #[ignore = "bug: handing over does not wait for the gateway"]
 fn s2_the_primary_is_not_released_before_the_gateway_takes_the_route() {
     let state = state(Phase::Terminating { since: START, stage: Farewell::HandingOver });
-    let seen = World { deleted: true, apex_on_primary: false, routing: Routing::Whole(Acceptance::Pending), ..world(1, &state) };
+    let seen = World {
+        deleted: true,
+        apex_on_primary: false,
+        routing: Routing::Whole(Acceptance::Pending),
+        ..world(1, &state)
+    };
     let Phase::Terminating { stage, .. } = decide(&plan(), &state, &seen, None).state.phase else { panic!() };
     assert_eq!(stage, Farewell::HandingOver);
 }
@@ -117,7 +122,8 @@ fn s2_the_primary_is_not_released_before_the_gateway_takes_the_route() {
 fn s2_a_left_over_primary_with_the_traffic_is_not_released_for_a_target_without_pods() {
     let mut state = state(Phase::Initializing { since: START });
     state.target = Some(Target { generation: 0, ..target("a", 0) });
-    let mut seen = World { deleted: true, routing: Routing::Split(Weight::ZERO, Acceptance::Accepted), ..world(1, &state) };
+    let mut seen =
+        World { deleted: true, routing: Routing::Split(Weight::ZERO, Acceptance::Accepted), ..world(1, &state) };
     seen = with_target(seen, |target| (target.replicas, target.pods) = (0, pods(0, 0)));
     assert_ne!(decide(&plan(), &state, &seen, None).state.traffic(), Traffic::Target);
 }
@@ -185,6 +191,15 @@ fn s5_a_lower_maximum_lowers_the_weight_of_a_promotion() {
     let mut seen = world(1, &state);
     seen.primary.as_mut().unwrap().pods = pods(2, 1);
     assert!(decide(&plan, &state, &seen, None).state.weight() <= weight(10));
+}
+
+#[test]
+#[ignore = "bug: a failed check below the threshold holds a weight above the plan's"]
+fn s5_a_lower_maximum_lowers_the_weight_even_when_a_check_fails() {
+    let plan = Plan { steps: steps(&[10]), threshold: 2, ..plan() };
+    let state = state(Phase::Progressing(analysis(50)));
+    let decision = decide(&plan, &state, &world(10, &state), Some(&outcome(Verdict::Fail)));
+    assert!(decision.state.weight() <= weight(10));
 }
 
 #[test]

@@ -272,7 +272,8 @@ impl Pass {
 
     /// Whether it is seen that no request reaches the target's pods.
     pub(super) fn shows_no_traffic(&self) -> bool {
-        let shown = matches!(&self.seen.routing, Routing::Split(Weight::ZERO, Acceptance::Accepted | Acceptance::Silent));
+        let shown =
+            matches!(&self.seen.routing, Routing::Split(Weight::ZERO, Acceptance::Accepted | Acceptance::Silent));
         shown && self.seen.apex_on_primary
     }
 }

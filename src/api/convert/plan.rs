@@ -1,0 +1,200 @@
+//! Spec → [`Plan`].
+
+use crate::api::canary::{Analysis, CanarySpec, Metric, OnInconclusive as WireOnInconclusive};
+use crate::domain::{InvalidPlan, Limits, OnInconclusive, Percent, Plan, Steps, Weight};
+use jiff::SignedDuration;
+
+/// Seconds that pods or route may take when the spec does not say.
+const PROGRESS_DEADLINE_SECONDS: i32 = 600;
+
+/// What the operator's flags say, where the spec does not.
+#[derive(Clone, Copy, Debug)]
+pub struct Defaults {
+    /// See [`Plan::drain_delay`].
+    pub drain_delay: SignedDuration,
+    /// See [`Plan::route_grace`].
+    pub route_grace: SignedDuration,
+}
+
+/// Why a spec cannot be carried out. Each message names the field and says what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSpec {
+    /// Not readable at all.
+    #[error("the Canary cannot be read: {0}")]
+    Unreadable(String),
+    /// Steps that are none.
+    #[error("spec.analysis: {0}")]
+    Steps(InvalidPlan),
+    /// Both or neither of the two ways to write steps.
+    #[error("spec.analysis: write either stepWeight (for example 10) or stepWeights (for example [10, 30, 60])")]
+    StepsTwice,
+    /// A duration that is none.
+    #[error("{field}: {text:?} is not a duration; write for example 30s, 1m or 1m30s")]
+    Duration {
+        /// Where.
+        field: &'static str,
+        /// What was written.
+        text: String,
+    },
+    /// Too quick.
+    #[error("spec.analysis.interval must be at least 1s")]
+    Interval,
+    /// A number out of its range.
+    #[error("{field} is {number}; write a number from {low} to {high}")]
+    Number {
+        /// Where.
+        field: &'static str,
+        /// What was written.
+        number: i64,
+        /// The lowest good number.
+        low: i64,
+        /// The highest good number.
+        high: i64,
+    },
+    /// A range that nothing can be in, or that everything is in.
+    #[error("spec.analysis.metrics: {0}: write a thresholdRange with min, max or both, and min not above max")]
+    Range(String),
+    /// A metric without a query.
+    #[error(
+        "spec.analysis.metrics: {0} has no query; write a templateRef or a query, or use one of the built-in names \
+         request-success-rate and request-duration"
+    )]
+    Query(String),
+    /// A metric name that appears twice.
+    #[error("spec.analysis.metrics: {0} appears twice; give each metric a name of its own")]
+    SameName(String),
+    /// Something that the other layers refuse.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The plan that a spec describes.
+///
+/// # Errors
+/// Names the field and says what to write instead. The CRD's rules say the same at apply time, where the API server
+/// knows rules.
+pub fn plan(spec: &CanarySpec, defaults: &Defaults) -> Result<Plan, InvalidSpec> {
+    let seconds = spec.progress_deadline_seconds.unwrap_or(PROGRESS_DEADLINE_SECONDS);
+    let progress_deadline = SignedDuration::from_secs(within("spec.progressDeadlineSeconds", seconds, 1, i32::MAX)?);
+    let all = Plan {
+        steps: Steps::new(vec![Weight::FULL]).map_err(InvalidSpec::Steps)?,
+        interval: SignedDuration::from_secs(1),
+        threshold: 1,
+        inconclusive_limit: 1,
+        on_inconclusive: OnInconclusive::Rollback,
+        metrics: vec![],
+        progress_deadline,
+        canary_ready: Percent::ALL,
+        primary_ready: Percent::ALL,
+        drain_delay: defaults.drain_delay,
+        route_grace: defaults.route_grace,
+        skip_analysis: spec.skip_analysis || spec.analysis.is_none(),
+        suspend: spec.suspend,
+    };
+    match &spec.analysis {
+        None => Ok(all),
+        Some(analysis) => with_analysis(all, analysis),
+    }
+}
+
+fn with_analysis(plan: Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> {
+    let interval = duration("spec.analysis.interval", &analysis.interval)?;
+    if interval < SignedDuration::from_secs(1) {
+        return Err(InvalidSpec::Interval);
+    }
+    let threshold = count("spec.analysis.threshold", analysis.threshold.unwrap_or(1))?;
+    let inconclusive_limit = analysis.inconclusive_limit.map(|limit| count("spec.analysis.inconclusiveLimit", limit));
+    let percent = |field, number: Option<i32>| {
+        number.map_or(Ok(Percent::ALL), |number| {
+            let number = within(field, number, 0, 100)?;
+            Percent::try_from(number).map_err(|error| InvalidSpec::Other(format!("{field}: {error}")))
+        })
+    };
+    Ok(Plan {
+        steps: steps(analysis)?,
+        interval,
+        threshold,
+        inconclusive_limit: inconclusive_limit.transpose()?.unwrap_or(threshold),
+        on_inconclusive: match analysis.on_inconclusive {
+            Some(WireOnInconclusive::Hold) => OnInconclusive::Hold,
+            Some(WireOnInconclusive::Rollback) | None => OnInconclusive::Rollback,
+        },
+        metrics: metrics(&analysis.metrics)?,
+        canary_ready: percent("spec.analysis.canaryReadyThreshold", analysis.canary_ready_threshold)?,
+        primary_ready: percent("spec.analysis.primaryReadyThreshold", analysis.primary_ready_threshold)?,
+        ..plan
+    })
+}
+
+fn steps(analysis: &Analysis) -> Result<Steps, InvalidSpec> {
+    let weight = |field, number| {
+        let number = within(field, number, 1, 100)?;
+        Weight::try_from(number).map_err(|error| InvalidSpec::Other(format!("{field}: {error}")))
+    };
+    match (analysis.step_weight, &analysis.step_weights) {
+        (Some(step), None) => Steps::every(
+            weight("spec.analysis.stepWeight", step)?,
+            weight("spec.analysis.maxWeight", analysis.max_weight.unwrap_or(100))?,
+        ),
+        (None, Some(weights)) => {
+            let weights = weights.iter().map(|number| weight("spec.analysis.stepWeights", *number));
+            Steps::new(weights.collect::<Result<_, _>>()?)
+        }
+        (Some(_), Some(_)) | (None, None) => return Err(InvalidSpec::StepsTwice),
+    }
+    .map_err(InvalidSpec::Steps)
+}
+
+fn metrics(metrics: &[Metric]) -> Result<Vec<(String, Limits)>, InvalidSpec> {
+    let mut checked: Vec<(String, Limits)> = Vec::with_capacity(metrics.len());
+    for metric in metrics {
+        let name = &metric.name;
+        if metric.template_ref.is_none() && metric.query.is_none() && !is_builtin(name) {
+            return Err(InvalidSpec::Query(name.clone()));
+        }
+        if checked.iter().any(|(other, _)| other == name) {
+            return Err(InvalidSpec::SameName(name.clone()));
+        }
+        checked.push((name.clone(), limits(metric)?));
+    }
+    Ok(checked)
+}
+
+/// The old `threshold` is a minimum for the success rate and a maximum for everything else, as Flagger has it.
+fn limits(metric: &Metric) -> Result<Limits, InvalidSpec> {
+    let limits = match (metric.threshold_range, metric.threshold) {
+        (Some(range), _) => Limits { min: range.min, max: range.max },
+        (None, Some(min)) if metric.name == "request-success-rate" => Limits { min: Some(min), max: None },
+        (None, max) => Limits { min: None, max },
+    };
+    match (limits.min, limits.max) {
+        (None, None) => Err(InvalidSpec::Range(metric.name.clone())),
+        (Some(min), Some(max)) if min > max => Err(InvalidSpec::Range(metric.name.clone())),
+        _ => Ok(limits),
+    }
+}
+
+fn is_builtin(name: &str) -> bool {
+    matches!(name, "request-success-rate" | "request-duration")
+}
+
+/// A duration as the spec writes it.
+///
+/// # Errors
+/// Names the field and says what to write instead.
+pub fn duration(field: &'static str, text: &str) -> Result<SignedDuration, InvalidSpec> {
+    match text.parse::<SignedDuration>() {
+        Ok(duration) if !duration.is_negative() => Ok(duration),
+        _ => Err(InvalidSpec::Duration { field, text: text.to_owned() }),
+    }
+}
+
+fn count(field: &'static str, number: i32) -> Result<u32, InvalidSpec> {
+    let number = within(field, number, 1, i32::MAX)?;
+    Ok(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+fn within(field: &'static str, number: i32, low: i32, high: i32) -> Result<i64, InvalidSpec> {
+    let [number, low, high] = [number, low, high].map(i64::from);
+    if (low..=high).contains(&number) { Ok(number) } else { Err(InvalidSpec::Number { field, number, low, high }) }
+}

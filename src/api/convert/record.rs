@@ -1,0 +1,215 @@
+//! [`Decision`] → status: everything that a crash must not lose, and everything that a person wants to know.
+
+use crate::api::conditions::{Summary, set_conditions};
+use crate::api::status::{CanaryStatus, CheckStatus, HistoryEntry, RevisionStatus, TargetStatus, WaitingStatus};
+use crate::domain::{
+    Analysis, CanaryPods, Check, Decision, Outcome, Phase, Plan, Promotion, Revision, State, Verdict, Waiting,
+};
+use jiff::Timestamp;
+
+/// How many decisions the status remembers: a rollout of twenty steps, and the end of the one before.
+const HISTORY_LIMIT: usize = 32;
+
+/// The status that records `decision`, over the one that was read.
+#[must_use]
+pub fn record(
+    old: Option<&CanaryStatus>,
+    plan: &Plan,
+    decision: &Decision,
+    outcome: Option<&Outcome>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> CanaryStatus {
+    let old = old.cloned().unwrap_or_default();
+    let State { phase, target, promoted, canary, replicas } = &decision.state;
+    let (since, failed, inconclusive, blocked, failure, stage) = details(phase);
+    let weight = decision.state.weight();
+    let step = i32::try_from(plan.steps.reached(weight)).unwrap_or(i32::MAX);
+    let rolling = matches!(phase, Phase::Progressing(_) | Phase::Promoting(_));
+    let waiting = match &decision.waiting {
+        None => old.waiting.clone(),
+        Some(waiting) => {
+            waiting.reason().map(|reason| WaitingStatus { reason: reason.into(), message: waiting.to_string() })
+        }
+    };
+    let moved = old.phase.as_deref() != Some(name(phase)) || old.canary_weight != i32::from(weight.canary());
+    let revision = |revision: &Revision| RevisionStatus { revision: revision.0.clone() };
+    let summary = summary(&decision.state, step, plan.steps.count(), waiting.as_ref(), decision.waiting.as_ref());
+    // A round that failed ends the rollout, but its count is worth keeping.
+    let failed_checks =
+        if matches!(phase, Phase::Failed { .. }) { old.failed_checks + outcome.map_or(0, failures) } else { failed };
+
+    CanaryStatus {
+        observed_generation: generation,
+        phase: Some(name(phase).to_owned()),
+        since: Some(since),
+        last_transition_time: if moved { Some(now) } else { old.last_transition_time },
+        canary_weight: i32::from(weight.canary()),
+        step,
+        progress: rolling.then(|| format!("{step}/{}", plan.steps.count())),
+        iterations: 0,
+        failed_checks,
+        inconclusive_checks: inconclusive,
+        blocked_since: blocked,
+        failure,
+        stage,
+        waiting,
+        target: target.as_ref().map(|target| TargetStatus {
+            revision: target.revision.0.clone(),
+            hash: target.hash.0.clone(),
+            generation: target.generation,
+        }),
+        promoted: promoted.as_ref().map(revision),
+        candidate: decision.state.candidate().map(revision),
+        canary_pods: Some(match canary {
+            CanaryPods::Up => "Up".into(),
+            CanaryPods::Draining { .. } => "Draining".into(),
+            CanaryPods::Down => "Down".into(),
+        }),
+        draining_since: match canary {
+            CanaryPods::Draining { since } => Some(*since),
+            CanaryPods::Up | CanaryPods::Down => None,
+        },
+        replicas: i32::try_from(*replicas).ok(),
+        tracked_configs: old.tracked_configs,
+        checks: outcome.map_or(old.checks, |outcome| outcome.0.iter().map(|check| check_status(check, now)).collect()),
+        history: history(old.history, decision, step, now),
+        conditions: set_conditions(&old.conditions, &summary, generation, now),
+    }
+}
+
+/// The status of a Canary that cannot be carried out: all that was recorded stays.
+#[must_use]
+pub fn refused(
+    old: Option<&CanaryStatus>,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> CanaryStatus {
+    let old = old.cloned().unwrap_or_default();
+    let summary =
+        Summary { ready: false, reconciling: false, stalled: true, reason: reason.into(), message: message.into() };
+    CanaryStatus {
+        observed_generation: generation,
+        conditions: set_conditions(&old.conditions, &summary, generation, now),
+        ..old
+    }
+}
+
+fn failures(outcome: &Outcome) -> i32 {
+    i32::from(outcome.verdict() == Verdict::Fail)
+}
+
+type Details = (Timestamp, i32, i32, Option<Timestamp>, Option<String>, Option<String>);
+
+/// What only some phases know.
+fn details(phase: &Phase) -> Details {
+    let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    match phase {
+        Phase::Initializing { since }
+        | Phase::Initialized { since }
+        | Phase::Finalising { since }
+        | Phase::Succeeded { since } => (*since, 0, 0, None, None, None),
+        Phase::Progressing(Analysis { weight: _, since, failed, inconclusive, blocked }) => {
+            (*since, number(*failed), number(*inconclusive), *blocked, None, None)
+        }
+        Phase::Promoting(Promotion { weight: _, since, undo }) => (*since, 0, 0, None, undo.clone(), None),
+        Phase::Failed { since, why } => (*since, 0, 0, None, Some(why.clone()), None),
+        Phase::Terminating { since, stage } => (*since, 0, 0, None, None, Some(format!("{stage:?}"))),
+    }
+}
+
+fn name(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Initializing { .. } => "Initializing",
+        Phase::Initialized { .. } => "Initialized",
+        Phase::Progressing(_) => "Progressing",
+        Phase::Promoting(_) => "Promoting",
+        Phase::Finalising { .. } => "Finalising",
+        Phase::Succeeded { .. } => "Succeeded",
+        Phase::Failed { .. } => "Failed",
+        Phase::Terminating { .. } => "Terminating",
+    }
+}
+
+fn check_status(check: &Check, now: Timestamp) -> CheckStatus {
+    CheckStatus {
+        metric: check.metric.clone(),
+        value: check.answer.as_ref().ok().copied().filter(|value| value.is_finite()),
+        min: check.limits.min,
+        max: check.limits.max,
+        verdict: format!("{:?}", check.verdict()),
+        message: check.to_string(),
+        time: now,
+    }
+}
+
+fn history(mut history: Vec<HistoryEntry>, decision: &Decision, step: i32, now: Timestamp) -> Vec<HistoryEntry> {
+    let state = &decision.state;
+    let revision = state.target.as_ref().map(|target| target.revision.0.clone());
+    history.extend(decision.notes.iter().map(|note| HistoryEntry {
+        time: now,
+        reason: note.reason.to_string(),
+        message: note.text.clone(),
+        revision: revision.clone(),
+        weight: i32::from(state.weight().canary()),
+        step,
+    }));
+    history.split_off(history.len().saturating_sub(HISTORY_LIMIT))
+}
+
+fn summary(
+    state: &State,
+    step: i32,
+    steps: usize,
+    waiting: Option<&WaitingStatus>,
+    now_waiting: Option<&Waiting>,
+) -> Summary {
+    let serves = state.promoted.as_ref().map(|revision| format!("revision {revision} serves")).unwrap_or_default();
+    let weight = state.weight();
+    let (ready, reconciling, mut stalled, reason, message) = match &state.phase {
+        Phase::Initializing { .. } => (false, true, false, "Initializing", "the primary is being made".to_owned()),
+        Phase::Initialized { .. } => (true, false, false, "Initialized", serves),
+        Phase::Progressing(_) => {
+            (false, true, false, "Progressing", format!("weight {weight}, step {step} of {steps}"))
+        }
+        Phase::Promoting(Promotion { undo: None, .. }) => {
+            (false, true, false, "Promoting", "the primary is being given the analysed version".to_owned())
+        }
+        Phase::Promoting(Promotion { undo: Some(why), .. }) => {
+            (false, true, false, "PromotionFailed", format!("the primary is being put back: {why}"))
+        }
+        Phase::Finalising { .. } => {
+            (false, true, false, "Finalising", "all traffic is going to the primary".to_owned())
+        }
+        Phase::Succeeded { .. } => (true, false, false, "Succeeded", serves),
+        Phase::Failed { why, .. } => {
+            (false, false, true, "RolledBack", format!("{serves}; the new version was taken back: {why}"))
+        }
+        Phase::Terminating { .. } => (false, true, false, "Terminating", "the app is being handed back".to_owned()),
+    };
+    stalled |= matches!(
+        now_waiting,
+        Some(
+            Waiting::TargetMissing
+                | Waiting::RouteRefused(_)
+                | Waiting::RouteUnusable(_)
+                | Waiting::PrimaryNotReady { overdue: true, .. }
+        )
+    );
+    match waiting {
+        Some(waiting) if !matches!(state.phase, Phase::Failed { .. }) => {
+            let ready = ready && !stalled && waiting.reason != "Suspended";
+            let reason = if stalled { waiting.reason.clone() } else { reason.to_owned() };
+            Summary {
+                ready,
+                reconciling: reconciling && !stalled,
+                stalled,
+                reason,
+                message: format!("{message}: {}", waiting.message),
+            }
+        }
+        _ => Summary { ready, reconciling: reconciling && !stalled, stalled, reason: reason.to_owned(), message },
+    }
+}
