@@ -76,6 +76,7 @@ async fn the_watch_of_the_writes_finds_what_is_wrong() {
     let watch = Watch::default();
     watch.saw(Stored::Committed(10));
     watch.saw(Stored::Available(NAME.into(), 3));
+    watch.saw(Stored::Available("web-primary".into(), 3));
     watch.saw(Stored::Routed(90, 10));
     assert_eq!(watch.faults(), Vec::<String>::new());
     watch.saw(Stored::Routed(70, 30));

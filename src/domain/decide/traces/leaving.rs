@@ -29,9 +29,7 @@ fn farewell(mut cluster: Cluster) -> String {
 #[test]
 fn before_anything_was_touched_it_goes_at_once() {
     let cluster = deleted_when(|state| matches!(state.phase, Phase::Initializing { .. }), &[]);
-    assert_snapshot!(farewell(cluster), @r"
-       0s Released         0 Up       -  -               Terminating
-    ");
+    assert_snapshot!(farewell(cluster), @"   0s Released         0 Up       -  -               Terminating");
 }
 
 #[test]
@@ -76,17 +74,11 @@ fn the_target_gets_its_traffic_back_when_it_runs_the_promoted_version() {
 #[test]
 fn the_primary_stays_when_the_target_holds_what_was_not_promoted() {
     let cluster = deleted_when(|state| state.weight().canary() == 50, &[]);
-    assert_snapshot!(farewell(cluster), @r"
-       0s Kept             0 Up       a  -               PrimaryKept
-    ");
+    assert_snapshot!(farewell(cluster), @"   0s Kept             0 Up       a  -               PrimaryKept");
     let cluster = deleted_when(|state| matches!(state.phase, Phase::Promoting(_)), &[]);
-    assert_snapshot!(farewell(cluster), @r"
-       0s Kept             0 Up       a  -               PrimaryKept
-    ");
+    assert_snapshot!(farewell(cluster), @"   0s Kept             0 Up       a  -               PrimaryKept");
     let cluster = deleted_when(|state| matches!(state.phase, Phase::Failed { .. }), &[Verdict::Fail]);
-    assert_snapshot!(farewell(cluster), @r"
-       0s Kept             0 Up       a  -               PrimaryKept
-    ");
+    assert_snapshot!(farewell(cluster), @"   0s Kept             0 Up       a  -               PrimaryKept");
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! What is recorded is what is read back: a restart changes nothing (S7).
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use serin::api::{self, CanaryStatus};
+use serin::domain::{
+    Analysis, CanaryPods, Check, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan, Promotion,
+    Revision, State, Steps, Target, Unknown, Waiting, Weight,
+};
+
+/// The recorded numbers are those of Kubernetes.
+const MOST: u32 = i32::MAX.unsigned_abs();
+
+fn times() -> impl Strategy<Value = Timestamp> {
+    let end = Timestamp::MAX.as_nanosecond();
+    prop_oneof![
+        (0..end).prop_map(|nanoseconds| Timestamp::from_nanosecond(nanoseconds).unwrap()),
+        (0..2_000_000_000_i64).prop_map(|seconds| Timestamp::from_second(seconds).unwrap()),
+    ]
+}
+
+fn counts() -> impl Strategy<Value = u32> {
+    prop_oneof![0..5_u32, 0..=MOST]
+}
+
+fn weights() -> impl Strategy<Value = Weight> {
+    (0..=100_i64).prop_map(|percent| Weight::try_from(percent).unwrap())
+}
+
+fn revisions() -> impl Strategy<Value = Revision> {
+    "[0-9a-f]{1,10}".prop_map(Revision)
+}
+
+fn phases() -> impl Strategy<Value = Phase> {
+    let stages = prop::sample::select(vec![
+        Farewell::Reviving,
+        Farewell::HandingOver,
+        Farewell::Draining,
+        Farewell::Released,
+        Farewell::Kept,
+    ]);
+    let analysis = (weights(), times(), counts(), counts(), option::of(times())).prop_map(
+        |(weight, since, failed, inconclusive, blocked)| Analysis { weight, since, failed, inconclusive, blocked },
+    );
+    let promotion =
+        (weights(), times(), option::of(".{0,20}")).prop_map(|(weight, since, undo)| Promotion { weight, since, undo });
+    prop_oneof![
+        times().prop_map(|since| Phase::Initializing { since }),
+        times().prop_map(|since| Phase::Initialized { since }),
+        analysis.prop_map(Phase::Progressing),
+        promotion.prop_map(Phase::Promoting),
+        times().prop_map(|since| Phase::Finalising { since }),
+        times().prop_map(|since| Phase::Succeeded { since }),
+        (times(), ".{0,20}").prop_map(|(since, why)| Phase::Failed { since, why }),
+        (times(), stages).prop_map(|(since, stage)| Phase::Terminating { since, stage }),
+    ]
+}
+
+fn states() -> impl Strategy<Value = State> {
+    let target = (revisions(), revisions(), any::<i64>()).prop_map(|(revision, hash, generation)| Target {
+        revision,
+        hash,
+        generation,
+    });
+    let pods = prop_oneof![
+        Just(CanaryPods::Up),
+        times().prop_map(|since| CanaryPods::Draining { since }),
+        Just(CanaryPods::Down),
+    ];
+    (phases(), option::of(target), option::of(revisions()), pods, counts())
+        .prop_map(|(phase, target, promoted, canary, replicas)| State { phase, target, promoted, canary, replicas })
+}
+
+fn outcomes() -> impl Strategy<Value = Option<Outcome>> {
+    let answers =
+        prop_oneof![any::<f64>().prop_map(Ok), Just(Err(Unknown::NoSamples)), Just(Err(Unknown::ManySeries(2)))];
+    let limits = Limits { min: Some(99.0), max: None };
+    let check = answers.prop_map(move |answer| Check { metric: "request-success-rate".into(), limits, answer });
+    option::of(vec(check, 0..3).prop_map(Outcome))
+}
+
+fn plan() -> Plan {
+    let second = SignedDuration::from_secs(1);
+    Plan {
+        steps: Steps::new([10, 50].map(|percent| Weight::try_from(percent).unwrap()).to_vec()).unwrap(),
+        interval: second,
+        threshold: 1,
+        inconclusive_limit: 1,
+        on_inconclusive: OnInconclusive::Rollback,
+        metrics: vec![],
+        progress_deadline: second,
+        canary_ready: Percent::ALL,
+        primary_ready: Percent::ALL,
+        drain_delay: second,
+        route_grace: second,
+        skip_analysis: false,
+        suspend: false,
+    }
+}
+
+fn through_json(status: &CanaryStatus) -> CanaryStatus {
+    serde_json::from_str(&serde_json::to_string(status).unwrap()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever was recorded before: nothing of an older state is left in a newer one.
+    #[test]
+    fn s7_what_is_recorded_is_what_is_read(
+        rounds in vec((states(), outcomes(), option::of(Just(Waiting::RoutePending)), times()), 1..6),
+    ) {
+        let mut status: Option<CanaryStatus> = None;
+        for (state, outcome, waiting, now) in rounds {
+            let decision = Decision { state: state.clone(), notes: vec![], waiting, wake: None };
+            let recorded = api::record(status.as_ref(), &plan(), &decision, outcome.as_ref(), Some(1), now);
+            let read = through_json(&recorded);
+            prop_assert_eq!(api::state(Some(&read), now), Ok(state));
+            // S9: a pass that decides the same writes nothing.
+            let later = now.saturating_add(SignedDuration::from_secs(9)).unwrap();
+            prop_assert_eq!(&api::record(Some(&read), &plan(), &decision, None, Some(1), later), &read);
+            status = Some(read);
+        }
+    }
+
+    /// A spec that is refused for a while loses nothing either.
+    #[test]
+    fn s7_a_refused_spec_keeps_what_was_recorded(state in states(), now in times()) {
+        let decision = Decision { state: state.clone(), notes: vec![], waiting: None, wake: None };
+        let recorded = api::record(None, &plan(), &decision, None, Some(1), now);
+        let refused = api::refused(Some(&through_json(&recorded)), "InvalidSpec", "no steps", Some(2), now);
+        prop_assert_eq!(api::state(Some(&through_json(&refused)), now), Ok(state));
+    }
+}
+
+#[test]
+fn a_canary_without_a_status_begins() {
+    let now = Timestamp::UNIX_EPOCH;
+    assert_eq!(api::state(None, now), Ok(State::new(now)));
+    assert_eq!(api::state(Some(&through_json(&CanaryStatus::default())), now), Ok(State::new(now)));
+}
