@@ -20,7 +20,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::timeout;
 
 /// The name under which fields are written.
@@ -47,6 +47,8 @@ pub struct Context {
     pub http: [reqwest::Client; 2],
     /// Time.
     pub clock: Clock,
+    /// Whether every watch has listed its objects once.
+    filled: watch::Sender<bool>,
     /// As many passes at a time as the settings allow.
     slots: Semaphore,
     /// How many passes are due and wait for a slot.
@@ -73,6 +75,7 @@ impl Context {
         };
         Ok(Self {
             http: [connections(false)?, connections(true)?],
+            filled: watch::Sender::new(false),
             slots: Semaphore::new(settings.concurrency),
             waiting: AtomicUsize::new(0),
             client,
@@ -206,11 +209,19 @@ impl Context {
         within(CALL_LIMIT.min(left), verb, key, call).await
     }
 
-    /// Returns when every watch has listed its objects once.
-    pub async fn filled(&self) {
+    /// Waits until every watch has listed its objects once, and lets the passes begin. To be called once: a store of
+    /// kube 5 wakes only the last of several that wait for it.
+    pub async fn fill(&self) {
         self.cache.ready().await;
         // An error means that the watch was dropped: the process is stopping.
         let _ = self.templates.wait_until_ready().await;
+        self.filled.send_replace(true);
+    }
+
+    /// Returns when every watch has listed its objects once.
+    pub async fn filled(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.filled.subscribe().wait_for(|filled| *filled).await;
     }
 
     /// Waits until a pass may begin; it ends when the permit is dropped.

@@ -78,7 +78,7 @@ pub async fn run(
     let context = Arc::new(context);
     let watched = Arc::clone(&context);
     tokio::spawn(async move {
-        watched.filled().await;
+        watched.fill().await;
         readiness.set_ready();
     });
     let passes = controller.graceful_shutdown_on(stop).run(timed, retry, Arc::clone(&context));
