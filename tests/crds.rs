@@ -3,7 +3,7 @@
 
 use jiff::SignedDuration;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::core::cel::Validator;
+use kube::core::cel::{ValidationErrors, Validator};
 use serde_json::{Value, json};
 use serin::api::{Canary, CanarySpec, Defaults, MetricTemplate, crds, plan};
 use std::collections::BTreeSet;
@@ -343,7 +343,7 @@ fn with(change: &Value) -> Value {
 fn rules_say(kind: &str, object: &Value) -> Vec<String> {
     let (_, schema) = schemas().into_iter().find(|(name, _)| *name == kind).expect("the kind is known");
     let verdict = Validator::new().validate(&schema, object, None);
-    let errors = verdict.err().map(|errors| errors.into_vec()).unwrap_or_default();
+    let errors = verdict.err().map(ValidationErrors::into_vec).unwrap_or_default();
     errors.into_iter().map(|error| error.message).collect()
 }
 

@@ -37,6 +37,13 @@ pub(super) fn look(context: &Context, rollout: &Rollout) -> Found {
     }
 }
 
+/// Whether the target can be rolled out; one that is missing can be waited for.
+pub(super) fn usable(rollout: &Rollout, found: &Found) -> Result<(), workload::Error> {
+    let Some(target) = &found.target else { return Ok(()) };
+    rollout.workload.selector(target)?;
+    rollout.workload.supported(target)
+}
+
 /// The same, in the core's words.
 pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted: bool) -> World {
     let workload = rollout.workload;

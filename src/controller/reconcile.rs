@@ -9,7 +9,7 @@ use super::error::Error;
 use super::observe::{self, Found};
 use super::rollout::Rollout;
 use super::{commit, tell};
-use crate::api::{self, Canary, CanarySpec, InvalidSpec};
+use crate::api::{self, Canary, InvalidSpec};
 use crate::domain::{CanaryPods, Decision, Farewell, Outcome, Phase, Plan, State, decide, questions};
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -38,8 +38,10 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Contex
     {
         return Ok(Action::await_change());
     }
-    let state = match api::state(canary.status.as_ref(), context.clock.now()) {
+    let now = context.clock.now();
+    let state = match api::state(canary.status.as_ref(), now) {
         Ok(state) => state,
+        Err(_) if canary.metadata.deletion_timestamp.is_some() => State::kept(now),
         Err(invalid) => return refuse(&context, &canary, "InvalidStatus", &invalid.to_string()).await,
     };
     let pass = Pass { context: &context, rollout: &rollout, plan: &plan };
@@ -54,17 +56,10 @@ fn understand(context: &Context, canary: &Canary) -> Result<(Rollout, Plan), Inv
     let rollout = Rollout::new(context, canary)?;
     let plan = match api::plan(&canary.spec, &context.defaults()) {
         // A deletion must not wait for an edit; handing the app back needs nothing that can be wrong here.
-        Err(_) if canary.metadata.deletion_timestamp.is_some() => {
-            api::plan(&farewell(&canary.spec), &context.defaults())?
-        }
+        Err(_) if canary.metadata.deletion_timestamp.is_some() => api::farewell(&context.defaults()),
         plan => plan?,
     };
     Ok((rollout, plan))
-}
-
-/// The spec without all that a deletion can do without.
-fn farewell(spec: &CanarySpec) -> CanarySpec {
-    CanarySpec { analysis: None, progress_deadline_seconds: None, ..spec.clone() }
 }
 
 /// What stays the same throughout a pass.
@@ -78,12 +73,11 @@ impl Pass<'_> {
     async fn run(&self, canary: Canary, state: &State) -> Result<Action, Error> {
         let Self { context, rollout, plan } = *self;
         let found = observe::look(context, rollout);
-        if let Some(Err(unusable)) = &found.selector
-            && !is_leaving_untouched(&canary, state)
-        {
+        let deleted = canary.metadata.deletion_timestamp.is_some();
+        if let (Err(unusable), false) = (observe::usable(rollout, &found), deleted) {
             return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await;
         }
-        let seen = observe::world(context, rollout, &found, canary.metadata.deletion_timestamp.is_some());
+        let seen = observe::world(context, rollout, &found, deleted);
         let outcome = match questions(plan, state, &seen) {
             true => Some(observe::ask(context, rollout, &canary, &plan.metrics).await),
             false => None,
@@ -144,13 +138,6 @@ impl Pass<'_> {
         }
         Ok(next.wake.map_or_else(Action::await_change, |at| Action::requeue(until(at, context.clock.now()))))
     }
-}
-
-/// Whether the Canary is being deleted and its app never was touched: then nothing about the app is in the way.
-fn is_leaving_untouched(canary: &Canary, state: &State) -> bool {
-    let untouched =
-        matches!(state.phase, Phase::Initializing { .. } | Phase::Terminating { stage: Farewell::Released, .. });
-    canary.metadata.deletion_timestamp.is_some() && untouched
 }
 
 /// Never in the past, and never busy.

@@ -166,6 +166,12 @@ impl State {
         }
     }
 
+    /// The state of a Canary that goes without anything known of it: nothing that serves is touched.
+    #[must_use]
+    pub fn kept(now: Timestamp) -> Self {
+        Self { phase: Phase::Terminating { since: now, stage: Farewell::Kept }, ..Self::new(now) }
+    }
+
     /// Where requests are to go.
     #[must_use]
     pub fn traffic(&self) -> Traffic {

@@ -17,11 +17,14 @@ impl Workload for Deployment {
     }
 
     fn selector(&self, target: &Value) -> Result<Selector, Error> {
-        let name = object::get(target, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default();
-        if object::get(target, &["spec", "strategy", "type"]).is_some_and(|kind| kind == "Recreate") {
-            return Err(Error::Recreate { kind: "Deployment", name: name.to_owned() });
+        Selector::find("Deployment", name(target), object::get(target, &["spec", "selector", "matchLabels"]))
+    }
+
+    fn supported(&self, target: &Value) -> Result<(), Error> {
+        match object::get(target, &["spec", "strategy", "type"]).and_then(Value::as_str) {
+            Some("Recreate") => Err(Error::Recreate { kind: "Deployment", name: name(target).to_owned() }),
+            _ => Ok(()),
         }
-        Selector::find("Deployment", name, object::get(target, &["spec", "selector", "matchLabels"]))
     }
 
     fn template<'a>(&self, target: &'a Value) -> &'a Value {
@@ -81,6 +84,10 @@ impl Workload for Deployment {
         object::set(&mut target, &["spec", "replicas"], replicas.into());
         target
     }
+}
+
+fn name(target: &Value) -> &str {
+    object::get(target, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn as_count(value: &Value) -> u32 {
@@ -225,7 +232,7 @@ mod tests {
     fn a_strategy_that_stops_all_pods_is_refused() {
         let mut odd = target();
         odd["spec"]["strategy"] = json!({"type": "Recreate"});
-        let refusal = Deployment.selector(&odd).unwrap_err().to_string();
+        let refusal = Deployment.supported(&odd).unwrap_err().to_string();
         assert!(refusal.contains("write RollingUpdate"), "{refusal}");
     }
 }

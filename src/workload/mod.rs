@@ -118,8 +118,14 @@ pub trait Workload: Send + Sync {
     /// The label that tells its pods from the primary's.
     ///
     /// # Errors
-    /// When it has none that can be renamed, or cannot be rolled out for another reason.
+    /// When it has none that can be renamed.
     fn selector(&self, target: &Value) -> Result<Selector, Error>;
+
+    /// Whether it can be rolled out without an outage.
+    ///
+    /// # Errors
+    /// Says what to write instead.
+    fn supported(&self, target: &Value) -> Result<(), Error>;
 
     /// What its pods are made of.
     fn template<'a>(&self, target: &'a Value) -> &'a Value;

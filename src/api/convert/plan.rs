@@ -74,10 +74,26 @@ pub enum InvalidSpec {
 /// Names the field and says what to write instead. The CRD's rules say the same at apply time, where the API server
 /// knows rules.
 pub fn plan(spec: &CanarySpec, defaults: &Defaults) -> Result<Plan, InvalidSpec> {
+    if let Some(timeout) = &spec.service.timeout {
+        duration("spec.service.timeout", timeout)?;
+    }
     let seconds = spec.progress_deadline_seconds.unwrap_or(PROGRESS_DEADLINE_SECONDS);
     let progress_deadline = SignedDuration::from_secs(within("spec.progressDeadlineSeconds", seconds, 1, i32::MAX)?);
-    let all = Plan {
-        steps: Steps::new(vec![Weight::FULL]).map_err(InvalidSpec::Steps)?,
+    let plan = Plan {
+        skip_analysis: spec.skip_analysis || spec.analysis.is_none(),
+        suspend: spec.suspend,
+        ..promote_when_ready(progress_deadline, defaults)
+    };
+    match &spec.analysis {
+        None => Ok(plan),
+        Some(analysis) => with_analysis(plan, analysis),
+    }
+}
+
+/// The plan of a Canary without an analysis.
+fn promote_when_ready(progress_deadline: SignedDuration, defaults: &Defaults) -> Plan {
+    Plan {
+        steps: Steps::at_once(),
         interval: SignedDuration::from_secs(1),
         threshold: 1,
         inconclusive_limit: 1,
@@ -88,13 +104,15 @@ pub fn plan(spec: &CanarySpec, defaults: &Defaults) -> Result<Plan, InvalidSpec>
         primary_ready: Percent::ALL,
         drain_delay: defaults.drain_delay,
         route_grace: defaults.route_grace,
-        skip_analysis: spec.skip_analysis || spec.analysis.is_none(),
-        suspend: spec.suspend,
-    };
-    match &spec.analysis {
-        None => Ok(all),
-        Some(analysis) => with_analysis(all, analysis),
+        skip_analysis: true,
+        suspend: false,
     }
+}
+
+/// The plan by which a Canary that is being deleted hands its app back: mistakes in its spec must not keep it.
+#[must_use]
+pub fn farewell(defaults: &Defaults) -> Plan {
+    promote_when_ready(SignedDuration::from_secs(i64::from(PROGRESS_DEADLINE_SECONDS)), defaults)
 }
 
 fn with_analysis(plan: Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> {
