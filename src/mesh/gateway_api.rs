@@ -46,6 +46,12 @@ impl Mesh for GatewayApi {
                 _ => Routing::Missing,
             };
         };
+        if let Some(port) = other_port(app, route) {
+            return Routing::Unusable(format!(
+                "HTTPRoute {name} sends to port {port} of the app, but service.port is {}; write the same port in both",
+                app.port
+            ));
+        }
         let kinds: Vec<_> = backend_lists(route).map(|backends| Rule::of(app, backends)).collect();
         if kinds.contains(&Rule::Shared) {
             return Routing::Unusable(format!(
@@ -127,6 +133,14 @@ fn is_service(app: &App, backend: &Value, name: &str) -> bool {
         && text("kind", "Service") == "Service"
         && text("group", "").is_empty()
         && backend.get("namespace").is_none_or(|namespace| *namespace == app.namespace.as_str())
+}
+
+/// The Services of the two versions have the Canary's port only.
+fn other_port<'route>(app: &App, route: &'route Value) -> Option<&'route Value> {
+    let names = [app.name.clone(), primary(app), canary(app)];
+    let ours = |backend: &&Value| names.iter().any(|name| is_service(app, backend, name));
+    let ports = backend_lists(route).flatten().filter(ours).filter_map(|backend| backend.get("port"));
+    ports.into_iter().find(|port| **port != app.port)
 }
 
 fn backend_lists(route: &Value) -> impl Iterator<Item = &[Value]> {
