@@ -26,7 +26,7 @@ pub(super) async fn finalizer(
     if canary.finalizers().iter().any(|name| name == FINALIZER) == present {
         return Ok(canary.clone());
     }
-    let decode = |source| Error::Decode { key: rollout.key.clone(), source };
+    let decode = |source| Error::Decode { object: rollout.key.to_string(), source };
     let found = serde_json::to_value(canary).map_err(decode)?;
     let mut finalizers: Vec<_> = canary.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
     if present {

@@ -101,7 +101,7 @@ impl Context {
     /// When it cannot be read as one.
     pub fn newest(&self, canary: &Canary) -> Result<Canary, Error> {
         let key = canary_key(canary);
-        let decode = |source| Error::Decode { key: key.clone(), source };
+        let decode = |source| Error::Decode { object: key.to_string(), source };
         let watched = serde_json::to_value(canary).map_err(decode)?;
         let newest = self.cache.newest(&key, Some(watched)).unwrap_or_default();
         serde_json::from_value(newest).map_err(decode)
@@ -121,7 +121,7 @@ impl Context {
     /// # Errors
     /// When leadership is not certain, or the API server says no.
     pub async fn create(&self, key: &Key, object: &Value) -> Result<Value, Error> {
-        let decode = |source| Error::Decode { key: key.clone(), source };
+        let decode = |source| Error::Decode { object: key.to_string(), source };
         let object: DynamicObject = serde_json::from_value(object.clone()).map_err(decode)?;
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
         let made = self.write("create", key, self.api(key).create(&parameters, &object)).await?;
@@ -136,7 +136,7 @@ impl Context {
         let mut patch = json_patch::diff(found, wanted);
         let fence =
             json!({"op": "add", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]});
-        let fence = serde_json::from_value(fence).map_err(|source| Error::Patch { key: key.clone(), source })?;
+        let fence = serde_json::from_value(fence).map_err(|source| Error::Patch { object: key.to_string(), source })?;
         patch.0.push(fence);
         let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Json::<()>(patch);
@@ -153,7 +153,8 @@ impl Context {
         let api: Api<Canary> = Api::namespaced(self.client.clone(), &key.namespace);
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
         let canary = self.write("record", &key, api.replace_status(&key.name, &parameters, canary)).await?;
-        let value = serde_json::to_value(&canary).map_err(|source| Error::Decode { key: key.clone(), source })?;
+        let value =
+            serde_json::to_value(&canary).map_err(|source| Error::Decode { object: key.to_string(), source })?;
         self.cache.wrote(key, value);
         Ok(canary)
     }
@@ -272,8 +273,8 @@ async fn within<T>(
 ) -> Result<T, Error> {
     match timeout(limit, call).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(source)) => Err(Error::Call { verb, key: key.clone(), source: Box::new(source) }),
-        Err(_) => Err(Error::TimeOut { verb, key: key.clone(), limit }),
+        Ok(Err(source)) => Err(Error::Call { verb, object: key.to_string(), source: Box::new(source) }),
+        Err(_) => Err(Error::TimeOut { verb, object: key.to_string(), limit }),
     }
 }
 
@@ -286,5 +287,5 @@ pub(super) fn canary_key(canary: &impl Resource<DynamicType = ()>) -> Key {
 fn as_value(key: &Key, object: &DynamicObject) -> Result<Value, Error> {
     let mut object = object.clone();
     super::cache::slim(&mut object);
-    serde_json::to_value(&object).map_err(|source| Error::Decode { key: key.clone(), source })
+    serde_json::to_value(&object).map_err(|source| Error::Decode { object: key.to_string(), source })
 }

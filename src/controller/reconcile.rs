@@ -28,7 +28,7 @@ const ATTEMPTS: usize = 3;
 pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Context>) -> Result<Action, Error> {
     let canary = match &guard.0 {
         Ok(canary) => context.newest(canary)?,
-        Err(broken) => return refuse_unreadable(&context, &broken.error, &*guard),
+        Err(broken) => return Ok(pass_over(&context, &broken.error, &*guard)),
     };
     let (rollout, plan) = match understand(&context, &canary) {
         Ok(understood) => understood,
@@ -49,7 +49,7 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Contex
         None => commit::finalizer(&context, &rollout, &canary, true).await?,
         Some(_) => canary,
     };
-    pass.run(canary, &state).await
+    Box::pin(pass.run(canary, &state)).await
 }
 
 fn understand(context: &Context, canary: &Canary) -> Result<(Rollout, Plan), InvalidSpec> {
@@ -78,9 +78,10 @@ impl Pass<'_> {
             return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await;
         }
         let seen = observe::world(context, rollout, &found, deleted);
-        let outcome = match questions(plan, state, &seen) {
-            true => Some(observe::ask(context, rollout, &canary, &plan.metrics).await),
-            false => None,
+        let outcome = if questions(plan, state, &seen) {
+            Some(observe::ask(context, rollout, &canary, &plan.metrics).await)
+        } else {
+            None
         };
         let (found, canary, next) = self.decide(canary, state, outcome.as_ref()).await?;
         let now = context.clock.now();
@@ -112,15 +113,16 @@ impl Pass<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::Supersede(rollout.key.clone()))
+        Err(Error::Supersede(rollout.key.to_string()))
     }
 
     /// The Canary as it is now, if nothing but its metadata has changed since it was read.
     async fn edited(&self, canary: &Canary, state: &State) -> Result<Canary, Error> {
         let key = &self.rollout.key;
-        let superseded = || Error::Supersede(key.clone());
+        let superseded = || Error::Supersede(key.to_string());
         let now = self.context.read(key).await?.ok_or_else(superseded)?;
-        let now: Canary = serde_json::from_value(now).map_err(|source| Error::Decode { key: key.clone(), source })?;
+        let now: Canary =
+            serde_json::from_value(now).map_err(|source| Error::Decode { object: key.to_string(), source })?;
         let recorded = api::state(now.status.as_ref(), Timestamp::UNIX_EPOCH).map_err(|_| superseded())?;
         let untouched = now.status.is_none() || recorded == *state;
         if untouched && now.spec == canary.spec { Ok(now) } else { Err(superseded()) }
@@ -159,9 +161,9 @@ async fn refuse(context: &Context, canary: &Canary, reason: &'static str, why: &
 }
 
 /// The API server's schema keeps such a Canary out; an older CRD may not.
-fn refuse_unreadable(context: &Context, why: &str, canary: &impl Resource<DynamicType = ()>) -> Result<Action, Error> {
+fn pass_over(context: &Context, why: &str, canary: &impl Resource<DynamicType = ()>) -> Action {
     let key = canary_key(canary);
     tracing::warn!(canary = %key, "the Canary cannot be read: {why}; compare it with kubectl explain canary.spec");
     context.succeeded(&key);
-    Ok(Action::await_change())
+    Action::await_change()
 }

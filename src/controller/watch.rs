@@ -82,7 +82,7 @@ pub async fn run(
         readiness.set_ready();
     });
     let passes = controller.graceful_shutdown_on(stop).run(timed, retry, Arc::clone(&context));
-    passes.for_each(|result| after(&context, result)).await;
+    passes.for_each(async |result| after(&context, result)).await;
     Ok(())
 }
 
@@ -160,7 +160,7 @@ async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Err
     let key = canary_key(&*guard);
     context.filled().await;
     let _slot = context.slot().await;
-    let result = reconcile(Arc::clone(&guard), Arc::clone(&context)).await;
+    let result = Box::pin(reconcile(Arc::clone(&guard), Arc::clone(&context))).await;
     context.metrics.pass(if result.is_ok() { "ok" } else { "error" }, started.elapsed());
     match &result {
         Ok(_) => context.succeeded(&key),
@@ -187,7 +187,7 @@ fn retry(guard: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
 
 type Finished = Result<(ObjectRef<Guarded>, Action), ControllerError<Error, watcher::Error>>;
 
-async fn after(context: &Context, result: Finished) {
+fn after(context: &Context, result: Finished) {
     match result {
         Err(ControllerError::ObjectNotFound(gone)) => {
             context.metrics.canary_gone(gone.namespace.as_deref().unwrap_or_default(), &gone.name);

@@ -198,16 +198,14 @@ fn promote(plan: &Plan, state: &State, promotion: &Promotion, seen: &World, targ
 
 /// The promotion is over when the gateway shows it.
 fn finalise(plan: &Plan, state: &State, since: Timestamp, seen: &World) -> Decision {
-    match without_traffic(plan, seen, since) {
-        Err(pending) => wake_at(stay(state, pending.waiting), pending.until),
-        Ok(()) => {
-            let mut next = rested(state, Phase::Succeeded { since: seen.now });
-            next.canary = CanaryPods::Draining { since: seen.now };
-            let revision = state.promoted.as_ref().map(ToString::to_string).unwrap_or_default();
-            let note = Note::new(Reason::Succeeded, format!("revision {revision} is promoted"));
-            wake_at(go(next, Waiting::Nothing, vec![note]), Some(seen.now + plan.drain_delay))
-        }
+    if let Err(pending) = without_traffic(plan, seen, since) {
+        return wake_at(stay(state, pending.waiting), pending.until);
     }
+    let mut next = rested(state, Phase::Succeeded { since: seen.now });
+    next.canary = CanaryPods::Draining { since: seen.now };
+    let revision = state.promoted.as_ref().map(ToString::to_string).unwrap_or_default();
+    let note = Note::new(Reason::Succeeded, format!("revision {revision} is promoted"));
+    wake_at(go(next, Waiting::Nothing, vec![note]), Some(seen.now + plan.drain_delay))
 }
 
 /// The app is handed back to its own workload, or, if that cannot be trusted, stays on the primary.
@@ -232,7 +230,6 @@ fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
     let routed = matches!(seen.routing, Routing::Whole(_) | Routing::Missing | Routing::Unusable(_));
 
     match (stage, &seen.target) {
-        (Farewell::Reviving, None) => go(at(Farewell::Released), Waiting::Nothing, vec![]),
         (Farewell::Reviving, Some(target)) if !runs_promoted(state, target) => {
             keep("the target holds a version that was not promoted")
         }
@@ -250,7 +247,7 @@ fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
         (Farewell::Draining, _) if seen.now < since + plan.drain_delay => {
             wake_at(stay(state, Waiting::Nothing), Some(since + plan.drain_delay))
         }
-        (Farewell::Draining, _) => go(at(Farewell::Released), Waiting::Nothing, vec![]),
+        (Farewell::Reviving, None) | (Farewell::Draining, _) => go(at(Farewell::Released), Waiting::Nothing, vec![]),
         (Farewell::Released | Farewell::Kept, _) => stay(state, Waiting::Nothing),
     }
 }

@@ -51,7 +51,7 @@ impl Workload for Deployment {
         let selector = self.selector(target)?;
         let mut primary = match found {
             Some(found) => found.clone(),
-            None => new_primary(app, self.resource(), &selector),
+            None => new_primary(app, &self.resource(), &selector),
         };
         if let Some(template) = wanted.template {
             let template = renamed(template, &selector);
@@ -94,7 +94,7 @@ fn as_count(value: &Value) -> u32 {
     value.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
 }
 
-fn new_primary(app: &App, resource: ApiResource, selector: &Selector) -> Value {
+fn new_primary(app: &App, resource: &ApiResource, selector: &Selector) -> Value {
     json!({
         "apiVersion": resource.api_version,
         "kind": resource.kind,

@@ -86,7 +86,7 @@ pub fn plan(spec: &CanarySpec, defaults: &Defaults) -> Result<Plan, InvalidSpec>
     };
     match &spec.analysis {
         None => Ok(plan),
-        Some(analysis) => with_analysis(plan, analysis),
+        Some(analysis) => with_analysis(&plan, analysis),
     }
 }
 
@@ -115,7 +115,7 @@ pub fn farewell(defaults: &Defaults) -> Plan {
     promote_when_ready(SignedDuration::from_secs(i64::from(PROGRESS_DEADLINE_SECONDS)), defaults)
 }
 
-fn with_analysis(plan: Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> {
+fn with_analysis(plan: &Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> {
     let interval = duration("spec.analysis.interval", &analysis.interval)?;
     if interval < SignedDuration::from_secs(1) {
         return Err(InvalidSpec::Interval);
@@ -140,7 +140,7 @@ fn with_analysis(plan: Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> {
         metrics: metrics(&analysis.metrics)?,
         canary_ready: percent("spec.analysis.canaryReadyThreshold", analysis.canary_ready_threshold)?,
         primary_ready: percent("spec.analysis.primaryReadyThreshold", analysis.primary_ready_threshold)?,
-        ..plan
+        ..plan.clone()
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::api::status::CanaryStatus;
 use crate::domain::{Analysis, CanaryPods, Farewell, Phase, Promotion, Revision, State, Target, Weight};
 use jiff::Timestamp;
+use std::fmt::Display;
 
 /// A status that no Serin wrote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +77,6 @@ fn farewell(stage: Option<&str>) -> Result<Farewell, InvalidStatus> {
     }
 }
 
-fn nonsense(field: &'static str, found: impl ToString) -> InvalidStatus {
+fn nonsense(field: &'static str, found: impl Display) -> InvalidStatus {
     InvalidStatus { field, found: found.to_string() }
 }
