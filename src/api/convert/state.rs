@@ -34,6 +34,7 @@ pub fn state(status: Option<&CanaryStatus>, now: Timestamp) -> Result<State, Inv
         "Initialized" => Phase::Initialized { since },
         "Progressing" => Phase::Progressing(Analysis {
             weight,
+            set: status.weight_since.unwrap_or(since),
             since,
             failed: number("failedChecks", status.failed_checks)?,
             inconclusive: number("inconclusiveChecks", status.inconclusive_checks)?,
@@ -50,6 +51,7 @@ pub fn state(status: Option<&CanaryStatus>, now: Timestamp) -> Result<State, Inv
         revision: Revision(target.revision.clone()),
         hash: Revision(target.hash.clone()),
         generation: target.generation,
+        uid: target.uid.clone(),
     });
     let canary = match (status.canary_pods.as_deref(), status.draining_since) {
         (Some("Up"), _) => CanaryPods::Up,

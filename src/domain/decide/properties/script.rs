@@ -259,6 +259,7 @@ impl Cluster {
             target: Some(TargetSeen {
                 revision: revision(self.version),
                 generation: self.generation,
+                uid: "u".into(),
                 replicas: self.replicas,
                 pods: ready(self.replicas),
             }),
