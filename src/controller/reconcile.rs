@@ -87,8 +87,10 @@ impl Pass<'_> {
         let now = context.clock.now();
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now };
         let acted = intent.carry_out().await;
+        let recorded = commit::versions(context, rollout, &next.state, &found).await;
         tell::tell(context, rollout, &canary, &next.notes, outcome.as_ref()).await;
         acted?;
+        recorded?;
         self.finish(&canary, &next).await
     }
 
@@ -104,7 +106,10 @@ impl Pass<'_> {
             let found = observe::look(context, rollout);
             let seen = observe::world(context, rollout, &found, canary.metadata.deletion_timestamp.is_some());
             let next = decide(plan, state, &seen, outcome);
-            commit::versions(context, rollout, &next.state, found.target.as_ref()).await?;
+            // Traffic that must go waits for nothing, not even for a record.
+            if next.state.weight() >= state.weight() {
+                commit::versions(context, rollout, &next.state, &found).await?;
+            }
             let status =
                 api::record(canary.status.as_ref(), plan, &next, outcome, canary.metadata.generation, seen.now);
             match commit::status(context, &canary, status).await {

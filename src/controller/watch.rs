@@ -1,6 +1,6 @@
 //! What wakes a pass: watches, and nothing that polls.
 
-use super::cache::{Cache, slim};
+use super::cache::{Cache, Key, slim};
 use super::clock::Clock;
 use super::context::{Context, canary_key};
 use super::error::Error;
@@ -190,7 +190,9 @@ type Finished = Result<(ObjectRef<Guarded>, Action), ControllerError<Error, watc
 fn after(context: &Context, result: Finished) {
     match result {
         Err(ControllerError::ObjectNotFound(gone)) => {
-            context.metrics.canary_gone(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
+            let namespace = gone.namespace.clone().unwrap_or_default();
+            context.metrics.canary_gone(&namespace, &gone.name);
+            context.succeeded(&Key { resource: ApiResource::erase::<Canary>(&()), namespace, name: gone.name.clone() });
         }
         // Told where they happen.
         Err(ControllerError::QueueError(_) | ControllerError::ReconcilerFailed(..)) | Ok(_) => {}

@@ -174,8 +174,10 @@ fn analyse(
 /// The primary is given the analysed record; if that does not work, the one before.
 fn promote(plan: &Plan, state: &State, promotion: &Promotion, seen: &World, target: &TargetSeen) -> Decision {
     let unchanged = state.target.as_ref().is_some_and(|fence| fence.is(target));
-    if promotion.undo.is_some() && !unchanged {
-        return supersede(state, seen.now, target);
+    match news(state, target) {
+        News::Other if promotion.undo.is_some() => return supersede(state, seen.now, target),
+        News::Back if promotion.undo.is_some() => return restore(state, seen.now, target),
+        News::Other | News::Back | News::Same => {}
     }
     if let Some((weight, why)) = less_traffic(plan, promotion.weight, unchanged, target) {
         let note =

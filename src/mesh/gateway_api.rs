@@ -202,10 +202,7 @@ fn own_route(app: &App, weight: Weight, found: Value) -> Value {
     route["kind"] = key.kind.into();
     object::set(&mut route, &["metadata", "name"], app.name.clone().into());
     object::set(&mut route, &["metadata", "namespace"], app.namespace.clone().into());
-    if !is_own(app, &route) {
-        object::set(&mut route, &["metadata", "ownerReferences"], json!([app.owner]));
-        object::set_metadata(&mut route, "labels", [("app.kubernetes.io/managed-by", "serin")]);
-    }
+    object::own(&mut route, &app.owner);
     object::put(&mut route, "spec", own_spec(app, weight));
     route
 }

@@ -31,6 +31,10 @@ impl Workload for Deployment {
         object::get(target, &["spec", "template"]).unwrap_or(&Value::Null)
     }
 
+    fn original(&self, primary: &Value, selector: &Selector) -> Value {
+        labelled(self.template(primary), selector, &selector.value)
+    }
+
     fn pods(&self, object: &Value) -> Pods {
         let number = |field: &str| object::get(object, &["status", field]).map_or(0, as_count);
         let generation = |path: &[&str]| object::get(object, path).and_then(Value::as_i64).unwrap_or_default();
@@ -53,8 +57,9 @@ impl Workload for Deployment {
             Some(found) => found.clone(),
             None => new_primary(app, &self.resource(), &selector),
         };
+        object::own(&mut primary, &app.owner);
         if let Some(template) = wanted.template {
-            let template = renamed(template, &selector);
+            let template = labelled(template, &selector, &selector.primary());
             let given = object::get(&primary, &["metadata", "annotations", REVISION]);
             let same = given.and_then(Value::as_str) == Some(wanted.revision.0.as_str());
             if !same || !object::covers(self.template(&primary), &template) {
@@ -101,17 +106,16 @@ fn new_primary(app: &App, resource: &ApiResource, selector: &Selector) -> Value 
         "metadata": {
             "name": primary_name(app),
             "namespace": app.namespace,
-            "labels": {"app.kubernetes.io/managed-by": "serin", selector.key.clone(): selector.primary()},
-            "ownerReferences": [app.owner],
+            "labels": {selector.key.clone(): selector.primary()},
         },
         "spec": {"selector": {"matchLabels": {selector.key.clone(): selector.primary()}}},
     })
 }
 
 /// The template, with the one label that tells the versions apart; everything else is what was analysed (S3).
-fn renamed(template: &Value, selector: &Selector) -> Value {
+fn labelled(template: &Value, selector: &Selector, value: &str) -> Value {
     let mut template = template.clone();
-    object::set(&mut template, &["metadata", "labels", &selector.key], selector.primary().into());
+    object::set(&mut template, &["metadata", "labels", &selector.key], value.into());
     template
 }
 
@@ -154,7 +158,7 @@ mod tests {
     fn the_primary_is_the_record_with_one_label_renamed() {
         let recorded = target()["spec"]["template"].clone();
         let made = primary(None, Some(&recorded)).unwrap();
-        insta::assert_yaml_snapshot!(made, @r"
+        insta::assert_yaml_snapshot!(made, @r#"
         apiVersion: apps/v1
         kind: Deployment
         metadata:
@@ -180,9 +184,11 @@ mod tests {
                 tier: front
             spec:
               containers:
-                - image: 'web:1'
-        ");
+                - image: "web:1"
+        "#);
         assert_eq!(primary(Some(&made), Some(&recorded)).unwrap(), made, "again changes nothing");
+        let selector = Deployment.selector(&target()).unwrap();
+        assert_eq!(Deployment.original(&made, &selector), recorded, "and back");
     }
 
     #[test]
