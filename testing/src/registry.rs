@@ -40,6 +40,8 @@ pub const CANARIES: GroupVersionResource = GroupVersionResource::new("serin.dev"
 pub const METRIC_TEMPLATES: GroupVersionResource = GroupVersionResource::new("serin.dev", "v1beta1", "metrictemplates");
 /// Deployments.
 pub const DEPLOYMENTS: GroupVersionResource = GroupVersionResource::new("apps", "v1", "deployments");
+/// Daemon sets.
+pub const DAEMON_SETS: GroupVersionResource = GroupVersionResource::new("apps", "v1", "daemonsets");
 /// Controller revisions.
 pub const CONTROLLER_REVISIONS: GroupVersionResource = GroupVersionResource::new("apps", "v1", "controllerrevisions");
 /// Services.
@@ -139,6 +141,12 @@ pub(crate) fn known() -> BTreeMap<GroupVersionResource, Resource> {
             generation: Generation::ContentAndAnnotations,
             immutable: &["/spec/selector"],
             ..Resource::built_in(DEPLOYMENTS, "Deployment")
+        },
+        Resource {
+            status: true,
+            generation: Generation::Content,
+            immutable: &["/spec/selector"],
+            ..Resource::built_in(DAEMON_SETS, "DaemonSet")
         },
         Resource { immutable: &["/data"], ..Resource::built_in(CONTROLLER_REVISIONS, "ControllerRevision") },
         Resource { unconditional_update: false, ..Resource::built_in(LEASES, "Lease") },

@@ -4,8 +4,10 @@
 //! changed, so calling one again is harmless.
 
 mod conditions;
+mod daemon_sets;
 mod deployments;
 mod routes;
 
+pub use daemon_sets::DaemonSetController;
 pub use deployments::DeploymentController;
 pub use routes::{Verdict, accept_routes, judge_routes};

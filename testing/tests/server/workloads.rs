@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use serin_testing::{
-    ApiServer, DEPLOYMENTS, HTTP_ROUTES,
-    workloads::{DeploymentController, Verdict, accept_routes, judge_routes},
+    ApiServer, DAEMON_SETS, DEPLOYMENTS, HTTP_ROUTES,
+    workloads::{DaemonSetController, DeploymentController, Verdict, accept_routes, judge_routes},
 };
 
 use crate::support::{NAMESPACE, deployment};
@@ -103,6 +103,38 @@ fn old_pods_serve_while_new_ones_never_come() {
     controller.settle(&server);
     let status = status_of(&server, "web");
     assert_eq!(condition(&status, "Progressing"), ("True", "NewReplicaSetAvailable"));
+}
+
+#[test]
+fn a_daemon_set_has_a_pod_on_each_node_and_is_updated_one_at_a_time() {
+    let server = ApiServer::new();
+    let counts = || {
+        let status = server.get(DAEMON_SETS, NAMESPACE, "web").unwrap()["status"].clone();
+        ["desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable", "observedGeneration"]
+            .map(|count| status[count].as_i64())
+    };
+    let controller = DaemonSetController::new(3).never_ready(broken);
+    let daemon_set = |image| {
+        let mut daemon_set = deployment("web", image);
+        daemon_set["kind"] = json!("DaemonSet");
+        daemon_set
+    };
+    server.put(DAEMON_SETS, daemon_set("v1")).unwrap();
+    controller.settle(&server);
+    assert_eq!(counts(), [Some(3), Some(3), Some(3), Some(1)]);
+    server.put(DAEMON_SETS, daemon_set("broken")).unwrap();
+    for _ in 0..2 {
+        controller.settle(&server);
+        assert_eq!(counts(), [Some(3), Some(1), Some(2), Some(2)]);
+    }
+    let nowhere = json!({ "spec": { "template": { "spec": { "nodeSelector": { "disk": "ssd" } } } } });
+    server.patch(DAEMON_SETS, NAMESPACE, "web", &nowhere).unwrap();
+    controller.settle(&server);
+    assert_eq!(counts(), [Some(0), None, None, Some(3)]);
+    let fresh = json!({ "spec": { "template": { "spec": { "nodeSelector": null } } } });
+    server.patch(DAEMON_SETS, NAMESPACE, "web", &fresh).unwrap();
+    controller.settle(&server);
+    assert_eq!(counts(), [Some(3), Some(3), None, Some(4)]);
 }
 
 #[test]
