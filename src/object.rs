@@ -7,6 +7,10 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
+/// By these Flux leaves an object alone even where a manifest describes it. Argo CD leaves alone what has an owner.
+const UNMANAGED: [(&str, &str); 2] =
+    [("helm.toolkit.fluxcd.io/driftDetection", "disabled"), ("kustomize.toolkit.fluxcd.io/reconcile", "disabled")];
+
 /// Remembers what was written last, so that a field that left the spec leaves the object too.
 const APPLIED: &str = "serin.dev/applied";
 
@@ -123,18 +127,43 @@ pub fn set_metadata<'entry>(
     }
 }
 
+/// Removes labels or annotations, and with the last one what held them.
+pub fn remove_metadata(value: &mut Value, kind: &str, keys: &[&str]) {
+    let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let Some(entries) = metadata.get_mut(kind).and_then(Value::as_object_mut) else { return };
+    entries.retain(|key, _| !keys.contains(&key.as_str()));
+    if entries.is_empty() {
+        metadata.remove(kind);
+    }
+}
+
+/// Marks an object that Serin makes as none of the business of tools that apply manifests.
+pub fn leave_alone(object: &mut Value) {
+    set_metadata(object, "annotations", UNMANAGED);
+}
+
+/// Takes that mark off an object that is no longer Serin's.
+pub fn let_go(object: &mut Value) {
+    let is_mark = |(key, mark): &(&str, &str)| {
+        get(object, &["metadata", "annotations", key]).and_then(Value::as_str) == Some(*mark)
+    };
+    let marks: Vec<_> = UNMANAGED.into_iter().filter(is_mark).map(|(key, _)| key).collect();
+    remove_metadata(object, "annotations", &marks);
+}
+
 /// Whether the object with `uid` owns `object`.
 #[must_use]
 pub fn owned_by(object: &Value, uid: &str) -> bool {
     owners(object).iter().any(|owner| owner["uid"] == uid)
 }
 
-/// Makes `owner` the owner, if it is not yet, and marks the object as Serin's.
+/// Makes `owner` the owner, if it is not yet, and marks the object as Serin's and as nobody else's business.
 pub fn own(object: &mut Value, owner: &Value) {
     if !owner["uid"].as_str().is_some_and(|uid| owned_by(object, uid)) {
         object["metadata"]["ownerReferences"] = json!([owner]);
     }
     set_metadata(object, "labels", [(MANAGED_BY, "serin")]);
+    leave_alone(object);
 }
 
 /// Whether Serin made the object, or it was handed over to Serin.
@@ -193,6 +222,20 @@ mod tests {
         assert_eq!(hash(&left), hash(&right));
         assert_ne!(hash(&left), hash(&json!({"a": 1, "b": [{"c": 3}]})));
         assert_eq!(hash(&left).len(), 10);
+    }
+
+    #[test]
+    fn the_mark_of_a_generated_object_comes_off_without_a_trace() {
+        let plain = json!({"metadata": {"name": "web"}});
+        let mut object = plain.clone();
+        leave_alone(&mut object);
+        assert_eq!(object["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/reconcile"], "disabled");
+        let_go(&mut object);
+        assert_eq!(object, plain);
+        let users = json!({"metadata": {"annotations": {"helm.toolkit.fluxcd.io/driftDetection": "enabled"}}});
+        let mut object = users.clone();
+        let_go(&mut object);
+        assert_eq!(object, users, "somebody means something else by it");
     }
 
     #[test]

@@ -15,10 +15,10 @@ use serin::controller::lease::Candidate;
 use serin::controller::{Settings, run};
 use serin::server::Readiness;
 use serin::telemetry::Metrics;
-use serin_testing::workloads::{DeploymentController, accept_routes};
+use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes};
 use serin_testing::{
-    ApiServer, CANARIES, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES,
-    Request, SECRETS, SERVICES, Verb,
+    ApiServer, CANARIES, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, Fault, GroupVersionResource, HTTP_ROUTES,
+    METRIC_TEMPLATES, Request, SECRETS, SERVICES, Verb,
 };
 use std::collections::BTreeSet;
 use std::fs;
@@ -177,6 +177,20 @@ async fn use_it(server: &ApiServer, prometheus: &Prometheus) {
     }
     wait(server, "old records are collected", |server| server.list(CONTROLLER_REVISIONS, None).len() == 4).await;
 
+    let named = |mut object: Value| {
+        object["metadata"]["name"] = "agent".into();
+        object
+    };
+    put(server, DAEMON_SETS, named(app::daemon_set("web:1")));
+    let mut canary = named(app::canary());
+    canary["spec"]["targetRef"] = json!({"kind": "DaemonSet", "name": "agent"});
+    put(server, CANARIES, canary);
+    wait(server, "the DaemonSet is adopted", |server| {
+        let canary = server.get(CANARIES, NAMESPACE, "agent");
+        canary.is_some_and(|canary| canary["status"]["canaryPods"] == "Down")
+    })
+    .await;
+
     server.delete(CANARIES, NAMESPACE, NAME).unwrap();
     wait(server, "the Canary is gone", |server| server.get(CANARIES, NAMESPACE, NAME).is_none()).await;
     server.collect_garbage();
@@ -186,8 +200,10 @@ async fn use_it(server: &ApiServer, prometheus: &Prometheus) {
 /// The rest of the cluster.
 async fn react(server: ApiServer) {
     let deployments = DeploymentController::new();
+    let daemon_sets = DaemonSetController::new(2);
     loop {
         deployments.settle(&server);
+        daemon_sets.settle(&server);
         accept_routes(&server, "example.com/gateway");
         sleep(Duration::from_millis(10)).await;
     }
@@ -197,7 +213,7 @@ async fn react(server: ApiServer) {
 /// metadata, and once so that the pass has to be taken again.
 fn disturb(server: &ApiServer) {
     let touched = server.clone();
-    let mut left: Vec<GroupVersionResource> = vec![CANARIES, DEPLOYMENTS, HTTP_ROUTES, SERVICES];
+    let mut left: Vec<GroupVersionResource> = vec![CANARIES, DAEMON_SETS, DEPLOYMENTS, HTTP_ROUTES, SERVICES];
     server.set_faults(move |request: &Request| {
         let Some(name) = &request.name else { return Fault::Pass };
         let place = left.iter().position(|kind| kind.plural == request.resource);

@@ -754,8 +754,8 @@ async fn a_target_that_cannot_be_told_apart_is_refused() {
     insta::assert_snapshot!(cluster.story(), @r#"
     +0s
       patch canaries/web: add /metadata/finalizers ["serin.dev/finalizer"]
-      update canaries/status/web: - weight 0 step 0 pods - of null, - -> - | Stalled | InvalidTarget: Deployment web: spec.selector.matchLabels has none of the labels app, name and app.kubernetes.io/name; one of them is needed to tell primary and canary apart
-      event Warning InvalidTarget: Deployment web: spec.selector.matchLabels has none of the labels app, name and app.kubernetes.io/name; one of them is needed to tell primary and canary apart
+      update canaries/status/web: - weight 0 step 0 pods - of null, - -> - | Stalled | InvalidTarget: Deployment web: spec.selector.matchLabels has none of the labels app, name, app.kubernetes.io/name; one of them is needed to tell primary and canary apart; name one that it has with --selector-labels
+      event Warning InvalidTarget: Deployment web: spec.selector.matchLabels has none of the labels app, name, app.kubernetes.io/name; one of them is needed to tell primary and canary apart; name one that it has with --selector-labels
     "#);
 }
 
@@ -941,8 +941,8 @@ async fn what_serin_made_stays_or_goes_as_the_spec_says() {
               update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Reconciling | Terminating: the app is being handed back
             +5s
               update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> - | Reconciling | Terminating: the app is being handed back
-              patch services/web: remove /metadata/ownerReferences/0
-              patch httproutes/web: remove /metadata/ownerReferences/0
+              patch services/web: remove /metadata/ownerReferences/0, remove /metadata/annotations
+              patch httproutes/web: remove /metadata/annotations/helm.toolkit.fluxcd.io~1driftDetection, remove /metadata/annotations/kustomize.toolkit.fluxcd.io~1reconcile, remove /metadata/ownerReferences/0
               patch canaries/web: remove /metadata/finalizers/0
             "#);
             assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"], json!({"app": NAME}));

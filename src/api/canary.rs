@@ -86,18 +86,15 @@ pub struct TargetRef {
     /// `apps/v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
-    /// `Deployment`.
-    pub kind: TargetKind,
+    /// `Deployment` or `DaemonSet`.
+    #[x_kube(
+        validation = ("self != 'StatefulSet'", "a StatefulSet's pods have names and volumes of their own, which a second version beside them cannot share; write Deployment or DaemonSet"),
+        validation = ("self in ['Deployment', 'DaemonSet', 'StatefulSet']", "this kind cannot be rolled out; write Deployment or DaemonSet")
+    )]
+    pub kind: String,
     /// Its name.
     #[schemars(length(min = 1, max = 245))]
     pub name: String,
-}
-
-/// The kinds that can be rolled out.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-pub enum TargetKind {
-    /// `apps/v1` Deployment.
-    Deployment,
 }
 
 /// How the app is reached: Services `<name>`, `<name>-primary` and `<name>-canary`, and a route.

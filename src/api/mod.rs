@@ -14,10 +14,12 @@ mod status;
 
 pub use canary::{
     Analysis, Canary, CanarySpec, Metadata, Metric, NamespacedRef, OnInconclusive, Provider, Service, ServiceMetadata,
-    TargetKind, TargetRef, ThresholdRange,
+    TargetRef, ThresholdRange,
 };
 pub use conditions::{Summary, set_conditions};
-pub use convert::{Defaults, InvalidSpec, InvalidStatus, duration, farewell, plan, record, refused, state};
+pub use convert::{
+    Defaults, InvalidSpec, InvalidStatus, duration, farewell, plan, record, refused, state, target_kind,
+};
 pub use metric_template::{LocalRef, MetricProvider, MetricTemplate, MetricTemplateSpec, ProviderType};
 pub use route::{HeaderMatch, HttpMatch, ParentReference, StringMatch};
 pub use status::{CanaryStatus, CheckStatus, HistoryEntry, RevisionStatus, TargetStatus, WaitingStatus};

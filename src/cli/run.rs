@@ -49,6 +49,21 @@ pub(super) struct Run {
     #[arg(long, env = "SERIN_GATEWAY_METRICS", value_name = "GATEWAY", default_value = "traefik")]
     gateway_metrics: String,
 
+    /// The labels of a target's pods by one of which its primary is told apart, the first that is there.
+    #[arg(
+        long,
+        env = "SERIN_SELECTOR_LABELS",
+        value_name = "LABELS",
+        default_value = "app,name,app.kubernetes.io/name"
+    )]
+    #[arg(value_parser = values::label_keys)]
+    selector_labels: values::List,
+
+    /// Beginnings of the names of labels and annotations that a primary gets from its target's own; * is all [default: none]
+    #[arg(long, env = "SERIN_INCLUDE_LABEL_PREFIX", value_name = "PREFIXES")]
+    #[arg(value_parser = values::prefixes)]
+    include_label_prefix: Option<values::List>,
+
     /// How long a version keeps its pods after its last traffic, so that open connections can end.
     #[arg(long, env = "SERIN_DRAIN_DELAY", value_name = "DURATION", default_value = "10s")]
     #[arg(value_parser = values::duration)]
@@ -153,6 +168,8 @@ impl Run {
             metrics_server: self.metrics_server.clone(),
             provider: self.mesh_provider.clone(),
             gateway_metrics: self.gateway_metrics.clone(),
+            selector_labels: self.selector_labels.0.clone(),
+            include_label_prefix: self.include_label_prefix.clone().unwrap_or_default().0,
             drain_delay: self.drain_delay,
             route_grace: self.route_grace_period,
             query_timeout: self.query_timeout,
@@ -291,6 +308,8 @@ mod tests {
             metrics_server: "http://prometheus:9090".to_owned(),
             provider: "gatewayapi:v1".to_owned(),
             gateway_metrics: "traefik".to_owned(),
+            selector_labels: ["app", "name", "app.kubernetes.io/name"].map(str::to_owned).into(),
+            include_label_prefix: vec![],
             drain_delay: SignedDuration::from_secs(10),
             route_grace: SignedDuration::from_secs(10),
             query_timeout: Duration::from_secs(5),
@@ -306,6 +325,9 @@ mod tests {
         assert_eq!(settings.drain_delay, SignedDuration::from_secs(90));
         assert_eq!(settings.concurrency, 1);
         assert_eq!(settings.query_timeout, Duration::from_millis(250));
+        let settings = parse(&["--selector-labels=service,app", "--include-label-prefix=*"]).unwrap().settings();
+        assert_eq!(settings.selector_labels, ["service", "app"]);
+        assert_eq!(settings.include_label_prefix, ["*"]);
     }
 
     #[test]
@@ -316,6 +338,8 @@ mod tests {
             ("--concurrency=0", "1..=1024"),
             ("--concurrency=1025", "1..=1024"),
             ("--metrics-server=prometheus:9090", "write for example http://prometheus:9090"),
+            ("--selector-labels=", "write for example app,app.kubernetes.io/name"),
+            ("--include-label-prefix=team*", "* alone means all"),
             ("--listen=8080", "--listen"),
             ("--identity=", "--identity"),
             ("--log-format=xml", "json, text"),

@@ -32,6 +32,59 @@ pub(super) fn http_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// Several values in one, with commas between.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct List(pub(super) Vec<String>);
+
+impl List {
+    fn of(text: &str) -> Self {
+        Self(text.split(',').map(|part| part.trim().to_owned()).collect())
+    }
+}
+
+/// Names of labels, at least one.
+pub(super) fn label_keys(text: &str) -> Result<List, String> {
+    let list = List::of(text);
+    match list.0.iter().find(|key| !is_label_key(key)) {
+        Some(wrong) => {
+            Err(format!("{wrong:?} is not the name of a label; write for example app,app.kubernetes.io/name"))
+        }
+        None => Ok(list),
+    }
+}
+
+/// What names of labels begin with, or `*`; nothing at all is none.
+pub(super) fn prefixes(text: &str) -> Result<List, String> {
+    if text.trim().is_empty() {
+        return Ok(List::default());
+    }
+    let list = List::of(text);
+    let is_prefix = |text: &str| text == "*" || (!text.is_empty() && text.chars().all(is_of_label));
+    match list.0.iter().find(|prefix| !is_prefix(prefix)) {
+        Some(wrong) => Err(format!(
+            "no name of a label begins with {wrong:?}; write for example example.com/,team, and * alone means all"
+        )),
+        None => Ok(list),
+    }
+}
+
+fn is_label_key(key: &str) -> bool {
+    let is_part = |part: &str, longest: usize| {
+        let ends = [part.chars().next(), part.chars().last()];
+        (1..=longest).contains(&part.len())
+            && part.chars().all(|letter| is_of_label(letter) && letter != '/')
+            && ends.into_iter().flatten().all(|end| end.is_ascii_alphanumeric())
+    };
+    match key.split_once('/') {
+        Some((domain, name)) => is_part(domain, 253) && is_part(name, 63),
+        None => is_part(key, 63),
+    }
+}
+
+fn is_of_label(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "-_./".contains(letter)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +106,24 @@ mod tests {
         }
         assert!(duration("-5s").unwrap_err().starts_with("a duration cannot be negative"));
         assert!(deadline("0s").unwrap_err().ends_with("write for example 5s"));
+    }
+
+    #[test]
+    fn names_of_labels_are_listed_with_commas() {
+        let list = |names: &[&str]| Ok(List(names.iter().map(|name| (*name).to_owned()).collect()));
+        assert_eq!(label_keys("app, app.kubernetes.io/name"), list(&["app", "app.kubernetes.io/name"]));
+        for text in ["", "app,", "a b", "-app", "a/b/c", "app/"] {
+            assert!(
+                label_keys(text).unwrap_err().ends_with("write for example app,app.kubernetes.io/name"),
+                "{text:?}"
+            );
+        }
+        assert_eq!(prefixes("example.com/,team"), list(&["example.com/", "team"]));
+        assert_eq!(prefixes("*"), list(&["*"]));
+        assert_eq!(prefixes(""), list(&[]), "as a chart writes it");
+        for text in ["team*", ",", "a b"] {
+            assert!(prefixes(text).unwrap_err().ends_with("* alone means all"), "{text:?}");
+        }
     }
 
     #[test]

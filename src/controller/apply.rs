@@ -116,8 +116,9 @@ impl Intent<'_> {
     /// before.
     fn handed_on(&self, mut object: Value) -> Value {
         let released = matches!(self.state.phase, Phase::Terminating { stage: Farewell::Released, .. });
-        if released && !self.canary.spec.revert_on_deletion {
+        if released && !self.canary.spec.revert_on_deletion && object::owned_by(&object, &self.rollout.uid) {
             object::disown(&mut object, &self.rollout.uid, None);
+            object::let_go(&mut object);
         }
         self.kept(object)
     }

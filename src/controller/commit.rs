@@ -43,8 +43,8 @@ pub(super) async fn finalizer(
 pub(super) async fn versions(context: &Context, rollout: &Rollout, state: &State, found: &Found) -> Result<(), Error> {
     let (Some(target), Some(Ok(selector))) = (&found.target, &found.selector) else { return Ok(()) };
     let template = rollout.workload.template(target);
-    if let Some(fence) = state.target.as_ref().filter(|fence| fence.hash.0 == object::hash(template)) {
-        version(context, rollout, &fence.revision, template, fence.generation).await?;
+    if let Some(fence) = state.target.as_ref().filter(|fence| fence.hash.0 == object::hash(&template)) {
+        version(context, rollout, &fence.revision, &template, fence.generation).await?;
     }
     // A primary that was there before Serin is the only trace of its version.
     if let (Some(promoted), Some(primary)) = (&state.promoted, &found.primary)

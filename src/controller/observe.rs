@@ -28,7 +28,7 @@ pub(super) fn look(context: &Context, rollout: &Rollout) -> Found {
     let get = |key| context.cache.get(&key);
     let target = get(rollout.target());
     Found {
-        selector: target.as_ref().map(|target| rollout.workload.selector(target)),
+        selector: target.as_ref().map(|target| rollout.workload.selector(&rollout.app, target)),
         target,
         primary: get(rollout.primary()),
         apex: get(rollout.service("")),
@@ -47,7 +47,7 @@ pub(super) fn primary_revision(rollout: &Rollout, primary: &Value, selector: &Se
 /// Whether the target can be rolled out; one that is missing can be waited for.
 pub(super) fn usable(rollout: &Rollout, found: &Found) -> Result<(), workload::Error> {
     let Some(target) = &found.target else { return Ok(()) };
-    rollout.workload.selector(target)?;
+    rollout.workload.selector(&rollout.app, target)?;
     rollout.workload.supported(target)?;
     let made = [&found.primary, &found.versions[0], &found.versions[1]].into_iter().flatten();
     match made.into_iter().find(|object| !object::is_serins(object)) {
@@ -67,7 +67,7 @@ pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted
         now: context.clock.now(),
         deleted,
         target: found.target.as_ref().map(|target| TargetSeen {
-            revision: Revision(object::hash(workload.template(target))),
+            revision: Revision(object::hash(&workload.template(target))),
             generation: object::get(target, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or_default(),
             uid: object::get(target, &["metadata", "uid"]).and_then(Value::as_str).unwrap_or_default().to_owned(),
             replicas: workload.replicas(target),

@@ -59,7 +59,9 @@ fn understand(context: &Context, canary: &Canary) -> Result<(Rollout, Plan), Inv
         Err(_) if canary.metadata.deletion_timestamp.is_some() => api::farewell(&context.defaults()),
         plan => plan?,
     };
-    Ok((rollout, plan))
+    let primary = context.cache.get(&rollout.primary());
+    let pauses = primary.is_some_and(|primary| rollout.workload.pauses(&primary));
+    Ok((rollout, if pauses { plan.vacating_primary() } else { plan }))
 }
 
 /// What stays the same throughout a pass.

@@ -2,9 +2,10 @@
 
 use super::cache::Key;
 use super::context::{Context, canary_key};
-use crate::api::{Canary, HeaderMatch, HttpMatch, InvalidSpec, Metadata, Provider, Service, StringMatch, TargetKind};
+use crate::api::{Canary, HeaderMatch, HttpMatch, InvalidSpec, Metadata, Provider, Service, StringMatch};
 use crate::mesh::{self, Mesh};
-use crate::workload::{self, Labels, ServiceMetadata, Workload};
+use crate::object;
+use crate::workload::{self, Labelling, Labels, ServiceMetadata, Workload};
 use kube::core::{ApiResource, GroupVersionKind, Resource};
 use serde_json::{Value, json};
 
@@ -36,11 +37,7 @@ impl Rollout {
             None => &context.settings.provider,
         };
         let mesh = mesh::by_name(provider).ok_or_else(|| unknown_provider(provider))?;
-        let kind = match spec.target_ref.kind {
-            TargetKind::Deployment => "Deployment",
-        };
-        let workload = workload::by_kind(kind)
-            .ok_or_else(|| InvalidSpec::Other(format!("spec.targetRef.kind: {kind} is not known")))?;
+        let workload = workload_of(context, canary, &key)?;
         let name = service.name.clone().unwrap_or_else(|| spec.target_ref.name.clone());
         let owner = owner(canary);
         Ok(Self {
@@ -55,6 +52,10 @@ impl Rollout {
                     apex: labels(service.apex.as_ref()),
                     primary: labels(service.primary.as_ref()),
                     canary: labels(service.canary.as_ref()),
+                },
+                labelling: Labelling {
+                    selectors: context.settings.selector_labels.clone(),
+                    included: context.settings.include_label_prefix.clone(),
                 },
                 owner: owner.clone(),
             },
@@ -78,7 +79,7 @@ impl Rollout {
 
     /// The key of the copy that serves.
     pub(super) fn primary(&self) -> Key {
-        self.object(self.workload.resource(), workload::primary_name(&self.app))
+        self.object(self.workload.resource(), workload::primary_name(&self.app.target))
     }
 
     /// The key of the app's Service, or of one version's, by suffix.
@@ -106,6 +107,28 @@ impl Rollout {
 /// The kind of recorded versions.
 pub(super) fn records() -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "ControllerRevision"))
+}
+
+/// What the target is. A Canary with a primary cannot turn to another kind: the old primary would go on serving. One
+/// that is being deleted hands back what it has.
+fn workload_of(context: &Context, canary: &Canary, key: &Key) -> Result<&'static dyn Workload, InvalidSpec> {
+    let target = &canary.spec.target_ref;
+    let named = crate::api::target_kind(&target.kind).map(workload::by_kind);
+    let uid = canary.metadata.uid.as_deref().unwrap_or_default();
+    let name = workload::primary_name(&target.name);
+    let has_primary = |(kind, workload): &(&str, &dyn Workload)| {
+        let key = Key { resource: workload.resource(), namespace: key.namespace.clone(), name: name.clone() };
+        *kind != target.kind && context.cache.get(&key).is_some_and(|primary| object::owned_by(&primary, uid))
+    };
+    match (workload::all().find(has_primary), named) {
+        (Some((_, workload)), _) if canary.metadata.deletion_timestamp.is_some() => Ok(workload),
+        (_, Err(invalid)) => Err(invalid),
+        (Some((kind, _)), Ok(_)) => Err(InvalidSpec::Other(format!(
+            "spec.targetRef.kind: {name} is a {kind}; write {kind} again, or delete this Canary and make a new one",
+        ))),
+        (None, Ok(Some(workload))) => Ok(workload),
+        (None, Ok(None)) => Err(InvalidSpec::TargetKind(target.kind.clone())),
+    }
 }
 
 fn unknown_provider(provider: &str) -> InvalidSpec {

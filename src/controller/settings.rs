@@ -13,6 +13,10 @@ pub struct Settings {
     pub provider: String,
     /// Whose metrics the built-in queries read with the Gateway API, by name: `traefik`.
     pub gateway_metrics: String,
+    /// The labels that can tell primary and canary apart, in the order in which they are looked for; not empty.
+    pub selector_labels: Vec<String>,
+    /// Prefixes of the target's labels and annotations that its primary gets too; `*` is all of them.
+    pub include_label_prefix: Vec<String>,
     /// How long a version without weight keeps its pods, for connections that were opened before; never negative.
     pub drain_delay: SignedDuration,
     /// How long a Gateway may take to accept a route before the wait is reported as a fault; never negative.

@@ -108,7 +108,7 @@ fn resources() -> Vec<(ApiResource, watcher::Config)> {
     let mut add = |resource: ApiResource, config| resources.insert(resource.kind.clone(), (resource, config));
     add(ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Service")), all());
     add(records(), all().labels(&format!("{key}={value}")));
-    for workload in workload::all() {
+    for (_, workload) in workload::all() {
         add(workload.resource(), all());
     }
     for (_, mesh) in mesh::all() {

@@ -67,6 +67,23 @@ pub enum InvalidPlan {
     ZeroStep,
 }
 
+impl Plan {
+    /// The same for a primary whose pods may all be gone while it is updated: before that, all traffic is on the
+    /// canary (S2).
+    #[must_use]
+    pub fn vacating_primary(mut self) -> Self {
+        if self.skip_analysis {
+            self.steps = Steps::at_once();
+            self.interval = self.interval.min(SignedDuration::from_secs(1));
+            self.metrics.clear();
+            self.skip_analysis = false;
+        } else if self.steps.max() < Weight::FULL {
+            self.steps.0.push(Weight::FULL);
+        }
+        self
+    }
+}
+
 impl Steps {
     /// Checks that the weights rise from above 0.
     ///
@@ -139,6 +156,30 @@ mod tests {
     fn every(step: i64, max: i64) -> Vec<u8> {
         let [step, max] = [step, max].map(|number| Weight::try_from(number).unwrap());
         Steps::every(step, max).unwrap().0.into_iter().map(Weight::canary).collect()
+    }
+
+    #[test]
+    fn a_primary_that_pauses_has_no_traffic_when_it_is_changed() {
+        let plan = |steps: &[i64], skip_analysis| Plan {
+            steps: Steps::new(weights(steps)).unwrap(),
+            interval: SignedDuration::from_secs(30),
+            threshold: 1,
+            inconclusive_limit: 1,
+            on_inconclusive: OnInconclusive::Rollback,
+            metrics: vec![("errors".to_owned(), Limits { min: None, max: Some(1.0) })],
+            progress_deadline: SignedDuration::from_secs(60),
+            canary_ready: Percent::ALL,
+            primary_ready: Percent::ALL,
+            drain_delay: SignedDuration::ZERO,
+            route_grace: SignedDuration::ZERO,
+            skip_analysis,
+            suspend: false,
+        };
+        assert_eq!(plan(&[10, 50], false).vacating_primary(), plan(&[10, 50, 100], false));
+        assert_eq!(plan(&[10, 100], false).vacating_primary(), plan(&[10, 100], false));
+        let skipped = plan(&[10, 50], true).vacating_primary();
+        let at_once = Plan { metrics: vec![], interval: SignedDuration::from_secs(1), ..plan(&[100], false) };
+        assert_eq!(skipped, at_once, "nothing is checked, and the traffic leaves the primary all the same");
     }
 
     #[test]

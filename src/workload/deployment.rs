@@ -1,10 +1,11 @@
 //! `apps/v1` Deployment.
 
-use super::{App, Error, REVISION, Selector, Wanted, Workload, primary_name};
+use super::{App, Error, Wanted, Workload, as_count, metadata_name, primary};
 use crate::domain::{Pods, Scale};
 use crate::object;
 use kube::core::{ApiResource, GroupVersionKind};
-use serde_json::{Value, json};
+use serde_json::Value;
+use std::borrow::Cow;
 
 pub(super) struct Deployment;
 
@@ -16,34 +17,25 @@ impl Workload for Deployment {
         ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"))
     }
 
-    fn selector(&self, target: &Value) -> Result<Selector, Error> {
-        Selector::find("Deployment", name(target), object::get(target, &["spec", "selector", "matchLabels"]))
-    }
-
     fn supported(&self, target: &Value) -> Result<(), Error> {
         match object::get(target, &["spec", "strategy", "type"]).and_then(Value::as_str) {
-            Some("Recreate") => Err(Error::Recreate { kind: "Deployment", name: name(target).to_owned() }),
+            Some("Recreate") => Err(Error::Recreate { kind: "Deployment", name: metadata_name(target).to_owned() }),
             _ => Ok(()),
         }
     }
 
-    fn template<'a>(&self, target: &'a Value) -> &'a Value {
-        object::get(target, &["spec", "template"]).unwrap_or(&Value::Null)
-    }
-
-    fn original(&self, primary: &Value, selector: &Selector) -> Value {
-        labelled(self.template(primary), selector, &selector.value)
+    fn template<'a>(&self, target: &'a Value) -> Cow<'a, Value> {
+        Cow::Borrowed(object::get(target, &["spec", "template"]).unwrap_or(&Value::Null))
     }
 
     fn pods(&self, object: &Value) -> Pods {
         let number = |field: &str| object::get(object, &["status", field]).map_or(0, as_count);
-        let generation = |path: &[&str]| object::get(object, path).and_then(Value::as_i64).unwrap_or_default();
         Pods {
             wanted: self.replicas(object),
             updated: number("updatedReplicas"),
             available: number("availableReplicas"),
             total: number("replicas"),
-            current: generation(&["status", "observedGeneration"]) >= generation(&["metadata", "generation"]),
+            current: super::is_observed(object),
         }
     }
 
@@ -52,28 +44,7 @@ impl Workload for Deployment {
     }
 
     fn primary(&self, app: &App, target: &Value, found: Option<&Value>, wanted: Wanted<'_>) -> Result<Value, Error> {
-        let selector = self.selector(target)?;
-        let mut primary = match found {
-            Some(found) => found.clone(),
-            None => new_primary(app, &self.resource(), &selector),
-        };
-        object::own(&mut primary, &app.owner);
-        if let Some(template) = wanted.template {
-            let template = labelled(template, &selector, &selector.primary());
-            let given = object::get(&primary, &["metadata", "annotations", REVISION]);
-            let same = given.and_then(Value::as_str) == Some(wanted.revision.0.as_str());
-            if !same || !object::covers(self.template(&primary), &template) {
-                object::set(&mut primary, &["spec", "template"], template);
-            }
-            object::set_metadata(&mut primary, "annotations", [(REVISION, wanted.revision.0.as_str())]);
-        } else if found.is_none() {
-            return Err(Error::Record(wanted.revision.0.clone()));
-        }
-        for field in COPIED {
-            if let Some(value) = object::get(target, &["spec", field]) {
-                object::set(&mut primary, &["spec", field], value.clone());
-            }
-        }
+        let mut primary = primary::render(self, &COPIED, app, target, found, wanted)?;
         object::set(&mut primary, &["spec", "replicas"], wanted.replicas.into());
         Ok(primary)
     }
@@ -91,51 +62,12 @@ impl Workload for Deployment {
     }
 }
 
-fn name(target: &Value) -> &str {
-    object::get(target, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn as_count(value: &Value) -> u32 {
-    value.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
-}
-
-fn new_primary(app: &App, resource: &ApiResource, selector: &Selector) -> Value {
-    json!({
-        "apiVersion": resource.api_version,
-        "kind": resource.kind,
-        "metadata": {
-            "name": primary_name(app),
-            "namespace": app.namespace,
-            "labels": {selector.key.clone(): selector.primary()},
-        },
-        "spec": {"selector": {"matchLabels": {selector.key.clone(): selector.primary()}}},
-    })
-}
-
-/// The template, with the one label that tells the versions apart; everything else is what was analysed (S3).
-fn labelled(template: &Value, selector: &Selector, value: &str) -> Value {
-    let mut template = template.clone();
-    object::set(&mut template, &["metadata", "labels", &selector.key], value.into());
-    template
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::Revision;
-    use crate::workload::ServiceMetadata;
-
-    fn app() -> App {
-        App {
-            namespace: "shop".into(),
-            canary: "web".into(),
-            target: "web".into(),
-            service: "web".into(),
-            port: json!({"name": "http", "port": 80}),
-            metadata: ServiceMetadata::default(),
-            owner: json!({"uid": "u-1"}),
-        }
-    }
+    use crate::workload::laws::app;
+    use serde_json::json;
 
     fn target() -> Value {
         json!({
@@ -163,6 +95,8 @@ mod tests {
         kind: Deployment
         metadata:
           annotations:
+            helm.toolkit.fluxcd.io/driftDetection: disabled
+            kustomize.toolkit.fluxcd.io/reconcile: disabled
             serin.dev/revision: abc
           labels:
             app: web-primary
@@ -187,7 +121,7 @@ mod tests {
                 - image: "web:1"
         "#);
         assert_eq!(primary(Some(&made), Some(&recorded)).unwrap(), made, "again changes nothing");
-        let selector = Deployment.selector(&target()).unwrap();
+        let selector = Deployment.selector(&app(), &target()).unwrap();
         assert_eq!(Deployment.original(&made, &selector), recorded, "and back");
     }
 
@@ -224,14 +158,6 @@ mod tests {
         assert_eq!(Deployment.scaled(&zero, Scale::AtLeast(3)), target());
         assert_eq!(Deployment.scaled(&target(), Scale::AtLeast(5)), target());
         assert_eq!(Deployment.scaled(&zero, Scale::Keep), zero);
-    }
-
-    #[test]
-    fn a_selector_without_a_known_label_is_refused() {
-        let mut odd = target();
-        odd["spec"]["selector"]["matchLabels"] = json!({"tier": "front"});
-        let refusal = Deployment.selector(&odd).unwrap_err().to_string();
-        assert!(refusal.contains("app, name and app.kubernetes.io/name"), "{refusal}");
     }
 
     #[test]

@@ -2,23 +2,29 @@
 //!
 //! Invariant: no I/O. Every object begins from what was found; what a user owns keeps every field that is not named here.
 
+mod daemonset;
 mod deployment;
+mod labelling;
+#[cfg(test)]
+mod laws;
+mod primary;
 mod record;
+mod rename;
 mod services;
 
+pub use labelling::Labelling;
 pub use record::{label, name as record_name, record, template as recorded_template};
 pub use services::{apex, on_primary, versions};
 
 use crate::domain::{Pods, Revision, Scale};
+use crate::object;
 use kube::core::ApiResource;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The annotation on a primary that names the version it was given.
 pub const REVISION: &str = "serin.dev/revision";
-
-/// The selector labels that can be renamed for the primary, in the order in which they are looked for.
-const SELECTOR_LABELS: [&str; 3] = ["app", "name", "app.kubernetes.io/name"];
 
 /// The app, as its workloads and Services need to know it.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +41,8 @@ pub struct App {
     pub port: Value,
     /// Labels and annotations of the three Services.
     pub metadata: ServiceMetadata,
+    /// Which labels tell the versions apart, and which follow the target.
+    pub labelling: Labelling,
     /// The owner of what Serin makes, as an owner reference.
     pub owner: Value,
 }
@@ -64,14 +72,16 @@ pub struct Labels {
 pub enum Error {
     /// No label to tell the two versions apart by.
     #[error(
-        "{kind} {name}: spec.selector.matchLabels has none of the labels app, name and app.kubernetes.io/name; one of \
-         them is needed to tell primary and canary apart"
+        "{kind} {name}: spec.selector.matchLabels has none of the labels {labels}; one of them is needed to tell primary \
+         and canary apart; name one that it has with --selector-labels"
     )]
     Selector {
         /// The target's kind.
-        kind: &'static str,
+        kind: String,
         /// The target's name.
         name: String,
+        /// The labels that were looked for.
+        labels: String,
     },
     /// A promotion would leave the primary without pods for a while.
     #[error(
@@ -93,6 +103,26 @@ pub enum Error {
         kind: String,
         /// Its name.
         name: String,
+    },
+    /// A promotion would never reach the primary's pods.
+    #[error(
+        "DaemonSet {name}: with spec.updateStrategy.type OnDelete a new version starts only where somebody deletes a \
+         pod; write RollingUpdate"
+    )]
+    OnDelete {
+        /// The target's name.
+        name: String,
+    },
+    /// The two versions could not run on one node.
+    #[error(
+        "DaemonSet {name}: its pods take port {port} of their node (hostPort), which primary and canary cannot both \
+         have; remove hostPort, and let clients use the Service"
+    )]
+    HostPort {
+        /// The target's name.
+        name: String,
+        /// The port.
+        port: u64,
     },
     /// Nothing to make the primary of.
     #[error(
@@ -130,7 +160,9 @@ pub trait Workload: Send + Sync {
     ///
     /// # Errors
     /// When it has none that can be renamed.
-    fn selector(&self, target: &Value) -> Result<Selector, Error>;
+    fn selector(&self, app: &App, target: &Value) -> Result<Selector, Error> {
+        Selector::find(&app.labelling.selectors, &self.resource().kind, target)
+    }
 
     /// Whether it can be rolled out without an outage.
     ///
@@ -138,17 +170,24 @@ pub trait Workload: Send + Sync {
     /// Says what to write instead.
     fn supported(&self, target: &Value) -> Result<(), Error>;
 
-    /// What its pods are made of.
-    fn template<'a>(&self, target: &'a Value) -> &'a Value;
+    /// What its pods are made of, however many there are.
+    fn template<'a>(&self, target: &'a Value) -> Cow<'a, Value>;
 
     /// What the pods of a primary are made of, as the target would say it.
-    fn original(&self, primary: &Value, selector: &Selector) -> Value;
+    fn original(&self, primary: &Value, selector: &Selector) -> Value {
+        rename::original(&self.template(primary), selector, metadata_text(primary, "namespace"))
+    }
 
     /// Its pods.
     fn pods(&self, object: &Value) -> Pods;
 
     /// How many pods it asks for.
     fn replicas(&self, object: &Value) -> u32;
+
+    /// Whether all pods of the primary may be gone for a while when its template changes.
+    fn pauses(&self, _primary: &Value) -> bool {
+        false
+    }
 
     /// The primary as it has to be.
     ///
@@ -161,7 +200,8 @@ pub trait Workload: Send + Sync {
 }
 
 /// The registry: the one line to add for a new kind.
-const WORKLOADS: &[(&str, &dyn Workload)] = &[("Deployment", &deployment::Deployment)];
+const WORKLOADS: &[(&str, &dyn Workload)] =
+    &[("Deployment", &deployment::Deployment), ("DaemonSet", &daemonset::DaemonSet)];
 
 /// The workload of a kind.
 #[must_use]
@@ -169,15 +209,22 @@ pub fn by_kind(kind: &str) -> Option<&'static dyn Workload> {
     WORKLOADS.iter().find(|(name, _)| *name == kind).map(|(_, workload)| *workload)
 }
 
-/// All kinds of workloads.
-pub fn all() -> impl Iterator<Item = &'static dyn Workload> {
-    WORKLOADS.iter().map(|(_, workload)| *workload)
+/// All workloads, by their kind.
+pub fn all() -> impl Iterator<Item = (&'static str, &'static dyn Workload)> {
+    WORKLOADS.iter().copied()
+}
+
+impl App {
+    /// Whether Serin made an object for this Canary.
+    fn owns(&self, object: &Value) -> bool {
+        self.owner["uid"].as_str().is_some_and(|uid| object::owned_by(object, uid))
+    }
 }
 
 /// The name of the copy that serves.
 #[must_use]
-pub fn primary_name(app: &App) -> String {
-    format!("{}-primary", app.target)
+pub fn primary_name(target: &str) -> String {
+    format!("{target}-primary")
 }
 
 impl Selector {
@@ -185,11 +232,34 @@ impl Selector {
         format!("{}-primary", self.value)
     }
 
-    fn find(kind: &'static str, name: &str, labels: Option<&Value>) -> Result<Self, Error> {
-        let label = |key: &str| {
-            let value = labels?.get(key)?.as_str()?;
-            Some(Self { key: key.to_owned(), value: value.to_owned() })
+    fn find(labels: &[String], kind: &str, target: &Value) -> Result<Self, Error> {
+        let found = object::get(target, &["spec", "selector", "matchLabels"]);
+        let label = |key: &String| {
+            let value = found?.get(key)?.as_str()?;
+            Some(Self { key: key.clone(), value: value.to_owned() })
         };
-        SELECTOR_LABELS.into_iter().find_map(label).ok_or_else(|| Error::Selector { kind, name: name.to_owned() })
+        labels.iter().find_map(label).ok_or_else(|| Error::Selector {
+            kind: kind.to_owned(),
+            name: metadata_name(target).to_owned(),
+            labels: labels.join(", "),
+        })
     }
+}
+
+fn metadata_name(object: &Value) -> &str {
+    metadata_text(object, "name")
+}
+
+fn metadata_text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object::get(object, &["metadata", field]).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn as_count(value: &Value) -> u32 {
+    value.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
+}
+
+/// Whether the status is about the newest spec.
+fn is_observed(object: &Value) -> bool {
+    let generation = |path: &[&str]| object::get(object, path).and_then(Value::as_i64).unwrap_or_default();
+    generation(&["status", "observedGeneration"]) >= generation(&["metadata", "generation"])
 }

@@ -2,6 +2,7 @@
 
 use super::App;
 use crate::domain::Revision;
+use crate::object;
 use serde_json::{Value, json};
 
 /// The label that finds all records of a Canary.
@@ -23,7 +24,7 @@ pub fn label(app: &App) -> (&'static str, &str) {
 #[must_use]
 pub fn record(app: &App, revision: &Revision, template: &Value, generation: i64) -> Value {
     let (key, value) = label(app);
-    json!({
+    let mut record = json!({
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": {
@@ -34,7 +35,9 @@ pub fn record(app: &App, revision: &Revision, template: &Value, generation: i64)
         },
         "revision": generation,
         "data": {"template": template},
-    })
+    });
+    object::leave_alone(&mut record);
+    record
 }
 
 /// The pod template that a record holds.

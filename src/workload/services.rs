@@ -32,7 +32,7 @@ pub fn apex(app: &App, selector: &Selector, traffic: Traffic, found: Option<&Val
         Traffic::Split(_) => primary.clone(),
         Traffic::Untouched | Traffic::Target => target,
     };
-    let users = found.filter(|found| !app.owner["uid"].as_str().is_some_and(|uid| object::owned_by(found, uid)));
+    let users = found.filter(|found| !app.owns(found));
     match (traffic, users) {
         (_, None) => own(app, found, &app.service, wanted, &app.metadata.apex),
         (Traffic::Untouched, Some(users)) => users.clone(),
@@ -107,6 +107,7 @@ mod tests {
             service: "web".into(),
             port: json!({"name": "http", "port": 80, "targetPort": "http"}),
             metadata: ServiceMetadata::default(),
+            labelling: crate::workload::Labelling::default(),
             owner: json!({"uid": "u-1"}),
         }
     }

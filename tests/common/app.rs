@@ -26,6 +26,22 @@ pub(crate) fn deployment(image: &str) -> Value {
     })
 }
 
+/// The same as a DaemonSet, with a rule that keeps its pods apart.
+pub(crate) fn daemon_set(image: &str) -> Value {
+    let mut daemon_set = deployment(image);
+    daemon_set["kind"] = "DaemonSet".into();
+    if let Some(spec) = daemon_set["spec"].as_object_mut() {
+        spec.remove("replicas");
+    }
+    daemon_set["spec"]["updateStrategy"] =
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}});
+    daemon_set["spec"]["template"]["spec"]["topologySpreadConstraints"] = json!([{
+        "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {"app": NAME}},
+    }]);
+    daemon_set
+}
+
 /// The Service that the app had before Serin came.
 pub(crate) fn service() -> Value {
     json!({

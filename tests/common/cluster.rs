@@ -18,10 +18,10 @@ use serin::api::{Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{Cache, Clock, Context, Error, Settings, reconcile, slim};
 use serin::telemetry::Metrics;
-use serin_testing::workloads::{DeploymentController, accept_routes};
+use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes};
 use serin_testing::{
-    ApiServer, CANARIES, CONTROLLER_REVISIONS, DEPLOYMENTS, GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES,
-    Request, SERVICES,
+    ApiServer, CANARIES, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, GroupVersionResource, HTTP_ROUTES,
+    METRIC_TEMPLATES, Request, SERVICES,
 };
 use std::fmt::Write as _;
 use std::sync::{Arc, mpsc};
@@ -32,6 +32,9 @@ const GATEWAY: &str = "example.com/gateway";
 
 /// More passes than any rollout here takes.
 const PASSES: usize = 200;
+
+/// How many nodes there are.
+pub(crate) const NODES: u32 = 2;
 
 /// An image whose pods never become ready.
 pub(crate) const BROKEN: &str = "web:broken";
@@ -52,6 +55,7 @@ pub(crate) struct Cluster {
     pub(crate) clock: Clock,
     pub(crate) leadership: Leadership,
     deployments: DeploymentController,
+    pub(crate) daemon_sets: DaemonSetController,
     /// Pods and gateway react to what is written.
     pub(crate) reacts: bool,
     /// When the controller asked to be woken.
@@ -95,6 +99,7 @@ impl Cluster {
             clock,
             leadership,
             deployments: DeploymentController::new().never_ready(broken),
+            daemon_sets: DaemonSetController::new(NODES).never_ready(broken),
             reacts: true,
             due: None,
             looked_at: 0,
@@ -122,6 +127,12 @@ impl Cluster {
         cluster.settle().await;
         cluster.forget();
         cluster
+    }
+
+    /// An operator with other flags.
+    pub(crate) fn set(&mut self, change: impl FnOnce(&mut Settings)) {
+        let context = Arc::get_mut(&mut self.operator.context).expect("no pass is under way");
+        change(&mut context.settings);
     }
 
     // ---- the user ----
@@ -193,7 +204,7 @@ impl Cluster {
 
     /// What there is besides the Canary: `resource/name`.
     pub(crate) fn left(&self) -> Vec<String> {
-        let kinds = [CONTROLLER_REVISIONS, DEPLOYMENTS, HTTP_ROUTES, SERVICES];
+        let kinds = [CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, HTTP_ROUTES, SERVICES];
         let names = kinds.into_iter().flat_map(|kind| {
             let objects = self.server.list(kind, None);
             objects.into_iter().map(move |object| {
@@ -209,6 +220,7 @@ impl Cluster {
     pub(crate) fn react(&self) {
         if self.reacts {
             self.deployments.settle(&self.server);
+            self.daemon_sets.settle(&self.server);
             accept_routes(&self.server, GATEWAY);
         }
     }
@@ -309,6 +321,7 @@ impl Operator {
         let mut cache = Cache::default();
         let kinds = [
             (DEPLOYMENTS, "Deployment"),
+            (DAEMON_SETS, "DaemonSet"),
             (SERVICES, "Service"),
             (CONTROLLER_REVISIONS, "ControllerRevision"),
             (HTTP_ROUTES, "HTTPRoute"),
@@ -377,6 +390,8 @@ pub(crate) fn settings(metrics_server: &str) -> Settings {
         metrics_server: metrics_server.to_owned(),
         provider: "gatewayapi:v1".to_owned(),
         gateway_metrics: "traefik".to_owned(),
+        selector_labels: ["app", "name", "app.kubernetes.io/name"].map(str::to_owned).into(),
+        include_label_prefix: vec![],
         drain_delay: SignedDuration::from_secs(5),
         route_grace: SignedDuration::from_secs(5),
         query_timeout: Duration::from_secs(5),

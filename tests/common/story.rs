@@ -60,6 +60,7 @@ fn created(body: &Value) -> String {
         "Service" => body["spec"]["selector"].to_string(),
         "HTTPRoute" => backends(body),
         "Deployment" => format!("{} x {}", body["spec"]["replicas"], image(&body["spec"]["template"])),
+        "DaemonSet" => image(&body["spec"]["template"]),
         "ControllerRevision" => image(&body["data"]["template"]),
         _ => String::new(),
     };

@@ -47,6 +47,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   value: {{ .Values.provider | quote }}
 - name: SERIN_GATEWAY_METRICS
   value: {{ .Values.gatewayMetrics | quote }}
+- name: SERIN_SELECTOR_LABELS
+  value: {{ .Values.selectorLabels | join "," | quote }}
+- name: SERIN_INCLUDE_LABEL_PREFIX
+  value: {{ .Values.includeLabelPrefix | join "," | quote }}
 - name: SERIN_DRAIN_DELAY
   value: {{ .Values.drainDelay | quote }}
 - name: SERIN_ROUTE_GRACE_PERIOD

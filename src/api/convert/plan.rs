@@ -79,6 +79,15 @@ pub enum InvalidSpec {
     /// A metric name that appears twice.
     #[error("spec.analysis.metrics: {0} appears twice; give each metric a name of its own")]
     SameName(String),
+    /// A target whose two versions could not run side by side.
+    #[error(
+        "spec.targetRef.kind: a StatefulSet's pods have names and volumes of their own, which a second version beside \
+         them cannot share; write Deployment or DaemonSet"
+    )]
+    StatefulSet,
+    /// A target that nobody knows how to roll out.
+    #[error("spec.targetRef.kind: {0} cannot be rolled out; write Deployment or DaemonSet")]
+    TargetKind(String),
     /// Something that the other layers refuse.
     #[error("{0}")]
     Other(String),
@@ -90,6 +99,7 @@ pub enum InvalidSpec {
 /// Names the field and says what to write instead. The CRD's rules say the same at apply time, where the API server
 /// knows rules.
 pub fn plan(spec: &CanarySpec, defaults: &Defaults) -> Result<Plan, InvalidSpec> {
+    target_kind(&spec.target_ref.kind)?;
     service(&spec.service)?;
     if spec.metrics_server.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
         return Err(InvalidSpec::MetricsServer);
@@ -130,6 +140,18 @@ fn promote_when_ready(progress_deadline: SignedDuration, defaults: &Defaults) ->
 #[must_use]
 pub fn farewell(defaults: &Defaults) -> Plan {
     promote_when_ready(SignedDuration::from_secs(i64::from(PROGRESS_DEADLINE_SECONDS)), defaults)
+}
+
+/// The kind of a target, if it can be rolled out.
+///
+/// # Errors
+/// Says why not, and what to write instead.
+pub fn target_kind(kind: &str) -> Result<&str, InvalidSpec> {
+    match kind {
+        "Deployment" | "DaemonSet" => Ok(kind),
+        "StatefulSet" => Err(InvalidSpec::StatefulSet),
+        _ => Err(InvalidSpec::TargetKind(kind.to_owned())),
+    }
 }
 
 fn with_analysis(plan: &Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> {
