@@ -34,13 +34,14 @@ pub struct Split {
     pub canary: i64,
 }
 
-/// A Deployment with its Service, its route and, once applied, its Canary, all of one name.
+/// A Deployment or DaemonSet with its Service, its route and, once applied, its Canary, all of one name.
 #[derive(Clone)]
 pub struct App {
     objects: Objects,
     gateway: Gateway,
     name: String,
     host: String,
+    workload: Kind,
 }
 
 impl Version {
@@ -122,7 +123,19 @@ pub fn version_of(template: &Value) -> Option<String> {
 impl App {
     #[must_use]
     pub fn new(objects: &Objects, gateway: &Gateway, name: &str, host: &str) -> Self {
-        Self { objects: objects.clone(), gateway: gateway.clone(), name: name.to_owned(), host: host.to_owned() }
+        Self {
+            objects: objects.clone(),
+            gateway: gateway.clone(),
+            name: name.to_owned(),
+            host: host.to_owned(),
+            workload: Kind::Deployment,
+        }
+    }
+
+    /// The same as a DaemonSet; numbers of replicas then mean nothing, there is a pod on each node.
+    #[must_use]
+    pub fn as_daemon_set(self) -> Self {
+        Self { workload: Kind::DaemonSet, ..self }
     }
 
     #[must_use]
@@ -142,12 +155,12 @@ impl App {
 
     // ---- doing
 
-    /// Deploys the app as its users know it before Serin: a Deployment, a Service and a route to it.
+    /// Deploys the app as its users know it before Serin: its workload, a Service and a route to it.
     ///
     /// # Errors
     /// When an object is refused.
     pub async fn deploy(&self, version: &Version, replicas: u32) -> Result<()> {
-        self.objects.create(Kind::Deployment, self.deployment(version, replicas)).await?;
+        self.objects.create(self.workload, self.workload(version, replicas)).await?;
         self.objects.create(Kind::Service, self.service()).await?;
         self.objects.create(Kind::HttpRoute, self.route()).await
     }
@@ -159,8 +172,13 @@ impl App {
     pub async fn serves(&self, replicas: u32) -> Result<()> {
         let what = format!("{}: {replicas} replicas are available", self.name);
         let available = async || {
-            let deployment = self.objects.get(Kind::Deployment, &self.name).await?;
-            Ok(once(deployment["status"]["availableReplicas"].as_u64() == Some(replicas.into())))
+            let status = self.objects.get(self.workload, &self.name).await?["status"].take();
+            Ok(once(match self.workload {
+                Kind::DaemonSet => {
+                    status["numberAvailable"].is_u64() && status["numberAvailable"] == status["desiredNumberScheduled"]
+                }
+                _ => status["availableReplicas"].as_u64() == Some(replicas.into()),
+            }))
         };
         wait_for(&what, READY_LIMIT, available).await?;
         let answers = async || Ok(once(self.burst(20, 4).await?.failed() == 0));
@@ -199,7 +217,7 @@ impl App {
     pub async fn set_version(&self, version: &Version) -> Result<()> {
         println!("  → {} gets {version:?}", self.name);
         let patch = json!({"spec": {"template": {"spec": {"containers": version.containers()}}}});
-        self.objects.merge(Kind::Deployment, &self.name, patch).await
+        self.objects.merge(self.workload, &self.name, patch).await
     }
 
     /// Sets the version, waits until Serin has seen it, and answers with its revision.
@@ -252,7 +270,7 @@ impl App {
     /// Starts to record what changes.
     #[must_use]
     pub fn record(&self) -> Recording {
-        Recording::start(&self.objects, &self.name)
+        Recording::start(&self.objects, &self.name, self.workload)
     }
 
     // ---- asking
@@ -269,22 +287,28 @@ impl App {
         Ok(Split::of(&self.objects.get(Kind::HttpRoute, &self.name).await?, &self.name))
     }
 
-    /// The replicas that a Deployment wants and those that it has, ready or not.
+    /// The pods that a workload wants and those that it has, ready or not.
     ///
     /// # Errors
-    /// When there is no such Deployment.
-    pub async fn replicas(&self, deployment: &str) -> Result<(u64, u64)> {
-        let deployment = self.objects.get(Kind::Deployment, deployment).await?;
-        let has = deployment["status"]["replicas"].as_u64().unwrap_or_default();
-        Ok((deployment["spec"]["replicas"].as_u64().unwrap_or(1), has))
+    /// When there is no such workload.
+    pub async fn replicas(&self, workload: &str) -> Result<(u64, u64)> {
+        let workload = self.objects.get(self.workload, workload).await?;
+        let number = |field: &str| workload["status"][field].as_u64().unwrap_or_default();
+        if self.workload == Kind::DaemonSet {
+            // Until its controller has looked, the numbers are about what was wanted before.
+            let looked = workload["status"]["observedGeneration"] == workload["metadata"]["generation"];
+            let wanted = if looked { number("desiredNumberScheduled") } else { u64::MAX };
+            return Ok((wanted, number("currentNumberScheduled") + number("numberMisscheduled")));
+        }
+        Ok((workload["spec"]["replicas"].as_u64().unwrap_or(1), number("replicas")))
     }
 
-    /// The pod template of a Deployment.
+    /// The pod template of a workload.
     ///
     /// # Errors
-    /// When there is no such Deployment.
-    pub async fn template(&self, deployment: &str) -> Result<Value> {
-        Ok(self.objects.get(Kind::Deployment, deployment).await?["spec"]["template"].take())
+    /// When there is no such workload.
+    pub async fn template(&self, workload: &str) -> Result<Value> {
+        Ok(self.objects.get(self.workload, workload).await?["spec"]["template"].take())
     }
 
     /// The events about the Canary with a reason: their sentences.
@@ -345,7 +369,7 @@ impl App {
         Ok(status)
     }
 
-    /// Waits until the Deployment of the canary has no pods.
+    /// Waits until the canary has no pods.
     ///
     /// # Errors
     /// When it still has some after the drain delay and the grace period of its pods.
@@ -366,9 +390,9 @@ impl App {
 
     // ---- objects
 
-    fn deployment(&self, version: &Version, replicas: u32) -> Value {
+    fn workload(&self, version: &Version, replicas: u32) -> Value {
         let labels = json!({"app": self.name});
-        json!({
+        let mut workload = json!({
             "apiVersion": "apps/v1",
             "kind": "Deployment",
             "metadata": {"name": self.name, "labels": labels},
@@ -385,7 +409,14 @@ impl App {
                     },
                 },
             },
-        })
+        });
+        if self.workload == Kind::DaemonSet {
+            workload["kind"] = json!("DaemonSet");
+            // The gateway is to know the only pod of a node before it counts.
+            workload["spec"]["minReadySeconds"] = json!(1);
+            workload["spec"].as_object_mut().into_iter().for_each(|spec| drop(spec.remove("replicas")));
+        }
+        workload
     }
 
     fn service(&self) -> Value {

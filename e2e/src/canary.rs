@@ -69,6 +69,12 @@ impl Canary {
         self.spec("revertOnDeletion", json!(true))
     }
 
+    /// What the target is, when it is no Deployment.
+    #[must_use]
+    pub fn target(self, kind: &str) -> Self {
+        self.spec("targetRef", json!({"kind": kind}))
+    }
+
     /// Sets any other field of the analysis.
     #[must_use]
     pub fn analysis(mut self, field: &str, value: Value) -> Self {
@@ -90,11 +96,12 @@ impl Canary {
         self
     }
 
-    /// The object, for the Deployment of the same name.
+    /// The object, for the workload of the same name.
     #[must_use]
     pub fn manifest(&self, namespace: &str, name: &str, host: &str) -> Value {
         let mut spec = self.spec.clone();
-        spec["targetRef"] = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name});
+        let kind = spec["targetRef"]["kind"].as_str().unwrap_or("Deployment").to_owned();
+        spec["targetRef"] = json!({"apiVersion": "apps/v1", "kind": kind, "name": name});
         spec["service"]["hosts"] = json!([host]);
         json!({
             "apiVersion": "serin.dev/v1beta1",
@@ -120,7 +127,12 @@ mod tests {
         assert_eq!((&analysis["onInconclusive"], &analysis["inconclusiveLimit"]), (&json!("Hold"), &json!(3)));
         assert_eq!(analysis["metrics"].as_array().map(Vec::len), Some(2));
         assert_eq!(manifest["spec"]["revertOnDeletion"], true);
-        assert_eq!(manifest["spec"]["targetRef"]["name"], "app");
+        assert_eq!(
+            manifest["spec"]["targetRef"],
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "app"})
+        );
+        let other = Canary::default().target("DaemonSet").manifest("space", "app", "app.demo");
+        assert_eq!(other["spec"]["targetRef"]["kind"], "DaemonSet");
         assert_eq!(manifest["spec"]["service"]["hosts"], json!(["app.demo"]));
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 pub enum Kind {
     Canary,
     ControllerRevision,
+    DaemonSet,
     Deployment,
     Event,
     HttpRoute,
@@ -31,6 +32,7 @@ impl Kind {
         let (group, version, kind, plural) = match self {
             Self::Canary => ("serin.dev", "v1beta1", "Canary", "canaries"),
             Self::ControllerRevision => ("apps", "v1", "ControllerRevision", "controllerrevisions"),
+            Self::DaemonSet => ("apps", "v1", "DaemonSet", "daemonsets"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::Event => ("events.k8s.io", "v1", "Event", "events"),
             Self::HttpRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),

@@ -26,7 +26,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    pub(crate) fn start(objects: &Objects, app: &str) -> Self {
+    pub(crate) fn start(objects: &Objects, app: &str, workload: Kind) -> Self {
         let mut recording = Self {
             splits: Timeline::default(),
             statuses: Timeline::default(),
@@ -35,11 +35,11 @@ impl Recording {
         };
         let name = app.to_owned();
         let split = move |route: &Value| Split::of(route, &name);
-        let version = |deployment: &Value| version_of(&deployment["spec"]["template"]);
+        let version = |primary: &Value| version_of(&primary["spec"]["template"]);
         recording.watch(objects, Kind::HttpRoute, app, recording.splits.clone(), split);
         recording.watch(objects, Kind::Canary, app, recording.statuses.clone(), |canary| Status::of(canary).ok());
         let primary = format!("{app}-primary");
-        recording.watch(objects, Kind::Deployment, &primary, recording.primaries.clone(), version);
+        recording.watch(objects, workload, &primary, recording.primaries.clone(), version);
         recording
     }
 

@@ -112,6 +112,7 @@ impl Scenario {
         {
             self.show(kind, show).await;
         }
+        self.show(Kind::DaemonSet, daemon_set).await;
         self.show(Kind::Pod, pod).await;
         self.show(Kind::Event, event).await;
         println!("---- the last {LOG_LINES} lines of Serin's log");
@@ -156,6 +157,10 @@ fn deployment(object: &Value) -> String {
     let (spec, status) = (&object["spec"], &object["status"]);
     let (wants, has, ready) = (&spec["replicas"], &status["replicas"], &status["readyReplicas"]);
     format!("{}: wants {wants}, has {has}, ready {ready}", name(object))
+}
+
+fn daemon_set(object: &Value) -> String {
+    format!("{}: {}, {}", name(object), object["spec"]["template"]["spec"]["nodeSelector"], object["status"])
 }
 
 fn pod(object: &Value) -> String {

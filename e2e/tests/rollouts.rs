@@ -399,6 +399,64 @@ async fn e13_deleted_canary_with_revert_leaves_everything_as_it_was() -> Result<
     .await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the cluster: make test"]
+async fn s36_daemonset_is_rolled_out_and_handed_back_without_a_failed_request() -> Result<()> {
+    scenario("s36", async |scenario| {
+        let app = scenario.app().as_daemon_set();
+        app.deploy(&Version::good("v1"), 0).await?;
+        app.serves(0).await?;
+        let (nodes, _) = app.replicas(app.name()).await?;
+        let load = app.load()?;
+        let canary = Canary::default().target("DaemonSet").steps(&[20, 50]).revert_on_deletion();
+        app.apply(&canary).await?;
+        app.initialized().await?;
+        app.splits(ALL_ON_PRIMARY, Duration::from_secs(10)).await?;
+        app.scaled_down().await?;
+        assert_eq!(app.replicas(&app.primary()).await?, (nodes, nodes), "the primary has a pod on each node");
+
+        let recording = app.record();
+        let revision = app.roll_out(&Version::good("v2")).await?;
+        app.ends_as("Succeeded", &revision, ROLLOUT_LIMIT).await?;
+        app.scaled_down().await?;
+        // The only pod of a single node cannot be replaced under traffic: all of it is on the canary then.
+        let plan: &[i64] = if nodes == 1 { &[20, 50, 100] } else { &[20, 50] };
+        assert_rose_step_by_step(&recording, plan);
+        let mut analysed = app.template(app.name()).await?;
+        let selector = analysed["spec"].as_object_mut().and_then(|spec| spec.remove("nodeSelector"));
+        assert_eq!(selector, Some(json!({"serin.dev/scale-to-zero": "true"})), "that is how it has no pods");
+        let mut expected = analysed.clone();
+        expected["metadata"]["labels"]["app"] = json!(app.primary());
+        assert_eq!(app.template(&app.primary()).await?, expected, "the primary runs what was analysed");
+        let recorded = recorded_revisions(&app).await?;
+        assert!(recorded.iter().any(|record| holds(record, &analysed["spec"])), "it is on record: {recorded:#?}");
+        let burst = app.burst(200, 8).await?;
+        load.stop().await?.all_succeeded()?;
+        burst.all_succeeded()?;
+        assert_eq!(burst.answered_by("v2"), 200, "after the promotion everybody gets v2: {burst}");
+
+        let (load, recording) = (app.load()?, app.record());
+        let bad = app.roll_out(&Version::good("v3").failing(50)).await?;
+        let status = app.ends_as("Failed", &bad, ROLLOUT_LIMIT).await?;
+        assert_rolled_back(&app, &recording, &status, &bad, "request-success-rate", 99.0).await?;
+        app.scaled_down().await?;
+        let report = load.stop().await?;
+        report.failed_only_by(Some("v3"))?;
+        assert!(recording.primaries().iter().all(|version| version == "v2"), "{:?}", recording.primaries());
+
+        let load = app.load()?;
+        app.set_version(&Version::good("v2")).await?;
+        app.status_where("is back", Duration::from_secs(30), |status| status.phase == "Succeeded").await?;
+        app.delete_canary().await?;
+        sleep(Duration::from_secs(5)).await;
+        load.stop().await?.all_succeeded()?;
+        assert_eq!(app.template(app.name()).await?, analysed, "nothing is left of what stopped it");
+        assert_eq!(app.objects().find(Kind::DaemonSet, &app.primary()).await?, None);
+        Ok(())
+    })
+    .await
+}
+
 // ---- what the scenarios share
 
 fn answered_by_pod_of(host: Option<&str>, deployment: &str) -> bool {
