@@ -18,12 +18,13 @@ fn shown() -> Vec<(String, Value)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let examples =
         files(&root.join("examples")).into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
-    let documents = ["README.md", "docs/metrics.md"].map(|name| root.join(name)).into_iter().flat_map(|path| {
-        let text = fs::read_to_string(&path).unwrap();
-        let blocks: Vec<String> =
-            text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
-        blocks.into_iter().map(move |block| (path.clone(), block))
-    });
+    let documents =
+        ["README.md", "docs/metrics.md", "docs/targets.md"].map(|name| root.join(name)).into_iter().flat_map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let blocks: Vec<String> =
+                text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
+            blocks.into_iter().map(move |block| (path.clone(), block))
+        });
     let parse = |(path, text): (PathBuf, String)| {
         let place = path.strip_prefix(root).unwrap().display().to_string();
         let parts: Vec<_> = text.split("\n---\n").map(str::to_owned).collect();
