@@ -9,6 +9,7 @@ charts() {
   helm lint --strict charts/serin charts/serin-crds
   helm template serin charts/serin --set replicas=2 --set podDisruptionBudget.enabled=true >/dev/null
   helm template serin-crds charts/serin-crds >/dev/null
+  e2e/charts.sh
 }
 
 scripts() {

@@ -4,6 +4,7 @@ mod client;
 mod crds;
 mod run;
 mod signals;
+mod tenancy;
 mod values;
 
 use clap::{Parser, Subcommand};

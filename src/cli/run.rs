@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::signals::Stop;
+use super::tenancy::Tenancy;
 use super::{client, values};
 use crate::controller::lease::{Candidate, Term};
 use crate::controller::{self, Settings};
@@ -84,6 +85,9 @@ pub(super) struct Run {
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
 
+    #[command(flatten)]
+    tenancy: Tenancy,
+
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "SERIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
@@ -92,7 +96,8 @@ pub(super) struct Run {
     #[arg(long, env = "SERIN_LEASE_NAMESPACE", value_name = "NAMESPACE", default_value = "serin-system")]
     lease_namespace: String,
 
-    /// The name of that Lease; installations with the same name share one leader.
+    /// The name of that Lease; installations with the same name share one leader, so one with another
+    /// --canary-selector or --namespace needs another name.
     #[arg(long, env = "SERIN_LEASE_NAME", value_name = "NAME", default_value = "serin")]
     lease_name: String,
 
@@ -174,6 +179,7 @@ impl Run {
             route_grace: self.route_grace_period,
             query_timeout: self.query_timeout,
             concurrency: usize::from(self.concurrency),
+            tenancy: self.tenancy.settings(),
         }
     }
 }
@@ -314,6 +320,7 @@ mod tests {
             route_grace: SignedDuration::from_secs(10),
             query_timeout: Duration::from_secs(5),
             concurrency: 64,
+            tenancy: controller::Tenancy::default(),
         };
         assert_eq!(settings, expected);
     }

@@ -85,6 +85,62 @@ fn is_of_label(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "-_./".contains(letter)
 }
 
+/// The name of a namespace.
+pub(super) fn namespace(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("a name is missing; leave --namespace out to watch all namespaces".to_owned());
+    }
+    let is_part = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    if text.len() <= 63 && text.chars().all(is_part) && !text.starts_with('-') && !text.ends_with('-') {
+        Ok(text.to_owned())
+    } else {
+        Err("a namespace has up to 63 lower-case letters, digits and dashes; write for example shop".to_owned())
+    }
+}
+
+/// A label selector as `kubectl --selector` takes it. The API server has the last word on it, but says it only when
+/// everything is running.
+pub(super) fn label_selector(text: &str) -> Result<String, String> {
+    let wrong = |term: &str| format!("{term:?} selects no label; write for example tier=gold or tier in (gold,silver)");
+    for term in terms(text) {
+        if !is_term(term.trim()) {
+            return Err(wrong(term.trim()));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+/// The parts between commas that are in no parentheses.
+fn terms(selector: &str) -> impl Iterator<Item = &str> {
+    let mut inside = false;
+    selector.split(move |letter| {
+        inside = letter == '(' || inside && letter != ')';
+        letter == ',' && !inside
+    })
+}
+
+fn is_term(term: &str) -> bool {
+    if let Some(key) = term.strip_prefix('!') {
+        return is_word(key.trim());
+    }
+    let set = [" notin ", " in "].into_iter().find_map(|operator| term.split_once(operator));
+    if let Some((key, values)) = set {
+        let values = values.trim().strip_prefix('(').and_then(|values| values.strip_suffix(')'));
+        return is_word(key.trim())
+            && values.is_some_and(|values| values.split(',').all(|value| is_word(value.trim())));
+    }
+    match ["!=", "==", "="].into_iter().find_map(|operator| term.split_once(operator)) {
+        Some((key, value)) => is_word(key.trim()) && (value.trim().is_empty() || is_word(value.trim())),
+        None => is_word(term),
+    }
+}
+
+/// What keys and values are made of.
+fn is_word(text: &str) -> bool {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || "-_./".contains(letter);
+    !text.is_empty() && text.chars().all(is_part)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +179,18 @@ mod tests {
         assert_eq!(prefixes(""), list(&[]), "as a chart writes it");
         for text in ["team*", ",", "a b"] {
             assert!(prefixes(text).unwrap_err().ends_with("* alone means all"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn selectors_are_those_of_kubectl() {
+        let good =
+            ["tier=gold", "tier == gold", "tier!=gold", "tier", "!tier", "serin.dev/tier in (gold, silver),!legacy"];
+        for text in good {
+            assert_eq!(label_selector(text), Ok(text.to_owned()));
+        }
+        for text in ["", "tier=gold,", "tier in gold", "tier in (gold", "=gold", "tier gold", "tier=(gold)", "!"] {
+            assert!(label_selector(text).unwrap_err().contains("write for example tier=gold"), "{text:?}");
         }
     }
 

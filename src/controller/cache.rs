@@ -2,13 +2,18 @@
 //!
 //! Invariant: a pass never acts on an object that is older than this process's own last write to it.
 
+use super::claims::Claims;
+use super::scoped::Scoped;
+use super::tenancy::Scope;
+use crate::api::Canary;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::{ApiResource, DynamicObject, Resource};
 use kube::runtime::reflector::{ObjectRef, Store};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -35,19 +40,35 @@ impl fmt::Display for Key {
 /// The objects of all kinds that Serin reads.
 #[derive(Default)]
 pub struct Cache {
-    watched: BTreeMap<String, (ApiResource, Store<DynamicObject>)>,
+    watched: BTreeMap<String, Scoped<Store<DynamicObject>>>,
+    claims: Scoped<Arc<Claims>>,
     written: Mutex<HashMap<Key, (Value, Instant)>>,
 }
 
 impl Cache {
-    /// Reads objects of this kind from a watch.
+    /// Reads objects of this kind from a watch of all namespaces.
     pub fn add(&mut self, resource: ApiResource, store: Store<DynamicObject>) {
-        self.watched.insert(resource.kind.clone(), (resource, store));
+        self.add_within(None, resource, store);
     }
 
-    /// Returns when every watch has listed its objects once.
-    pub async fn ready(&self) {
-        for (_, store) in self.watched.values() {
+    /// Reads objects of this kind from a watch of one scope.
+    pub fn add_within(&mut self, scope: Scope, resource: ApiResource, store: Store<DynamicObject>) {
+        self.watched.entry(resource.kind).or_default().insert(scope, store);
+    }
+
+    /// Reads from here which Canaries of a scope are about which names.
+    pub(super) fn index(&mut self, scope: Scope, claims: Arc<Claims>) {
+        self.claims.insert(scope, claims);
+    }
+
+    /// Which Canaries of a namespace are about which names.
+    pub(super) fn claims(&self, namespace: &str) -> Option<&Claims> {
+        self.claims.within(namespace).map(|claims| &**claims)
+    }
+
+    /// Returns when every watch of a scope has listed its objects once.
+    pub async fn ready(&self, scope: &Scope) {
+        for store in self.watched.values().filter_map(|stores| stores.of(scope)) {
             // An error means that the watch was dropped: the process is stopping.
             let _ = store.wait_until_ready().await;
         }
@@ -55,17 +76,28 @@ impl Cache {
 
     /// The newest known version of an object.
     pub fn get(&self, key: &Key) -> Option<Value> {
-        let reference = ObjectRef::new_with(&key.name, key.resource.clone()).within(&key.namespace);
-        let (_, store) = self.watched.get(&key.resource.kind)?;
-        let watched = store.get(&reference).and_then(|object| serde_json::to_value(&*object).ok());
+        let watched = self.watched(key).and_then(|object| serde_json::to_value(&*object).ok());
         self.newest(key, watched)
+    }
+
+    /// The Canary that an object belongs to, as the watch shows it.
+    pub(super) fn holder(&self, key: &Key) -> Option<OwnerReference> {
+        let object = self.watched(key)?;
+        let is_canary =
+            |owner: &&OwnerReference| owner.kind == Canary::kind(&()) && owner.api_version == Canary::api_version(&());
+        object.owner_references().iter().find(is_canary).cloned()
+    }
+
+    fn watched(&self, key: &Key) -> Option<Arc<DynamicObject>> {
+        let reference = ObjectRef::new_with(&key.name, key.resource.clone()).within(&key.namespace);
+        self.watched.get(&key.resource.kind)?.within(&key.namespace)?.get(&reference)
     }
 
     /// All objects of a kind for which `matches` holds, as the watch shows them.
     pub fn list(&self, kind: &str, matches: impl Fn(&DynamicObject) -> bool) -> Vec<Value> {
-        let Some((_, store)) = self.watched.get(kind) else { return vec![] };
-        let found = store.state_filter(matches);
-        found.iter().filter_map(|object| serde_json::to_value(&**object).ok()).collect()
+        let stores = self.watched.get(kind).into_iter().flat_map(Scoped::all);
+        let found = stores.flat_map(|store| store.state_filter(&matches));
+        found.filter_map(|object| serde_json::to_value(&*object).ok()).collect()
     }
 
     /// Remembers what the API server answered to a write.

@@ -6,16 +6,19 @@ use super::cache::{Cache, Key};
 use super::clock::Clock;
 use super::error::Error;
 use super::lease::Leadership;
+use super::scoped::Scoped;
 use super::settings::Settings;
+use super::tenancy::Scope;
 use crate::api::{Canary, Defaults, MetricTemplate};
 use crate::telemetry::Metrics;
+use futures::future::join_all;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, Resource};
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,13 +45,13 @@ pub struct Context {
     /// Objects of all kinds but the two below.
     pub cache: Cache,
     /// Query templates.
-    pub templates: Store<MetricTemplate>,
+    pub templates: Scoped<Store<MetricTemplate>>,
     /// Connections to metric providers: with, and without a look at certificates.
     pub http: [reqwest::Client; 2],
     /// Time.
     pub clock: Clock,
-    /// Whether every watch has listed its objects once.
-    filled: watch::Sender<bool>,
+    /// Where every watch has listed its objects once.
+    filled: watch::Sender<BTreeSet<Scope>>,
     /// As many passes at a time as the settings allow.
     slots: Semaphore,
     /// How many passes are due and wait for a slot.
@@ -66,7 +69,7 @@ impl Context {
         leadership: Leadership,
         metrics: Arc<Metrics>,
         cache: Cache,
-        templates: Store<MetricTemplate>,
+        templates: impl Into<Scoped<Store<MetricTemplate>>>,
         clock: Clock,
     ) -> Result<Self, Error> {
         let connections = |insecure| {
@@ -75,7 +78,7 @@ impl Context {
         };
         Ok(Self {
             http: [connections(false)?, connections(true)?],
-            filled: watch::Sender::new(false),
+            filled: watch::Sender::default(),
             slots: Semaphore::new(settings.concurrency),
             waiting: AtomicUsize::new(0),
             client,
@@ -83,7 +86,7 @@ impl Context {
             leadership,
             metrics,
             cache,
-            templates,
+            templates: templates.into(),
             clock,
             failures: Mutex::default(),
         })
@@ -210,19 +213,29 @@ impl Context {
         within(CALL_LIMIT.min(left), verb, key, call).await
     }
 
-    /// Waits until every watch has listed its objects once, and lets the passes begin. To be called once: a store of
-    /// kube 5 wakes only the last of several that wait for it.
+    /// Waits until every watch has listed its objects once, and lets the passes begin: in each scope by itself, so that
+    /// a namespace that cannot be read holds up no other. To be called once: a store of kube 5 wakes only the last of
+    /// several that wait for it.
     pub async fn fill(&self) {
-        self.cache.ready().await;
-        // An error means that the watch was dropped: the process is stopping.
-        let _ = self.templates.wait_until_ready().await;
-        self.filled.send_replace(true);
+        join_all(self.templates.scopes().map(|scope| self.fill_scope(scope))).await;
     }
 
-    /// Returns when every watch has listed its objects once.
-    pub async fn filled(&self) {
+    async fn fill_scope(&self, scope: &Scope) {
+        self.cache.ready(scope).await;
+        if let Some(templates) = self.templates.of(scope) {
+            // An error means that the watch was dropped: the process is stopping.
+            let _ = templates.wait_until_ready().await;
+        }
+        self.filled.send_modify(|filled| {
+            filled.insert(scope.clone());
+        });
+    }
+
+    /// Returns when every watch of a namespace has listed its objects once.
+    pub async fn filled(&self, namespace: &str) {
+        let scopes = [None, Some(namespace.to_owned())];
         // The sender lives as long as `self`.
-        let _ = self.filled.subscribe().wait_for(|filled| *filled).await;
+        let _ = self.filled.subscribe().wait_for(|filled| scopes.iter().any(|scope| filled.contains(scope))).await;
     }
 
     /// Waits until a pass may begin; it ends when the permit is dropped.

@@ -4,16 +4,20 @@
 
 mod apply;
 mod cache;
+mod claims;
 mod clock;
 mod commit;
+mod contest;
 mod context;
 mod error;
 pub mod lease;
 mod observe;
 mod reconcile;
 mod rollout;
+mod scoped;
 mod settings;
 mod tell;
+mod tenancy;
 mod watch;
 
 pub use cache::{Cache, Key, slim};
@@ -22,5 +26,7 @@ pub use context::Context;
 pub use error::Error;
 pub use observe::send;
 pub use reconcile::reconcile;
+pub use scoped::Scoped;
 pub use settings::Settings;
+pub use tenancy::{Forbidden, Scope, Tenancy};
 pub use watch::run;

@@ -2,8 +2,8 @@
 
 mod ask;
 
-pub(super) use ask::ask;
 pub use ask::send;
+pub(super) use ask::{ask, may_ask};
 
 use super::context::Context;
 use super::rollout::Rollout;

@@ -8,7 +8,7 @@ use super::context::{Context, canary_key};
 use super::error::Error;
 use super::observe::{self, Found};
 use super::rollout::Rollout;
-use super::{commit, tell};
+use super::{commit, contest, tell};
 use crate::api::{self, Canary, InvalidSpec};
 use crate::domain::{CanaryPods, Decision, Farewell, Outcome, Phase, Plan, State, decide, questions};
 use jiff::Timestamp;
@@ -38,6 +38,9 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Contex
     {
         return Ok(Action::await_change());
     }
+    if let Some(taken) = contest::taken(&context, &rollout, &canary) {
+        return give_way(&context, &rollout, &canary, &taken).await;
+    }
     let now = context.clock.now();
     let state = match api::state(canary.status.as_ref(), now) {
         Ok(state) => state,
@@ -54,7 +57,8 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Contex
 
 fn understand(context: &Context, canary: &Canary) -> Result<(Rollout, Plan), InvalidSpec> {
     let rollout = Rollout::new(context, canary)?;
-    let plan = match api::plan(&canary.spec, &context.defaults()) {
+    let plan = api::plan(&canary.spec, &context.defaults());
+    let plan = match plan.and_then(|plan| references(context, canary).map(|()| plan)) {
         // A deletion must not wait for an edit; handing the app back needs nothing that can be wrong here.
         Err(_) if canary.metadata.deletion_timestamp.is_some() => api::farewell(&context.defaults()),
         plan => plan?,
@@ -62,6 +66,13 @@ fn understand(context: &Context, canary: &Canary) -> Result<(Rollout, Plan), Inv
     let primary = context.cache.get(&rollout.primary());
     let pauses = primary.is_some_and(|primary| rollout.workload.pauses(&primary));
     Ok((rollout, if pauses { plan.vacating_primary() } else { plan }))
+}
+
+/// Whether everything that the spec refers to may be referred to.
+fn references(context: &Context, canary: &Canary) -> Result<(), InvalidSpec> {
+    let from = canary.namespace().unwrap_or_default();
+    let metrics = canary.spec.analysis.iter().flat_map(|analysis| &analysis.metrics);
+    metrics.into_iter().try_for_each(|metric| observe::may_ask(context, &from, metric))
 }
 
 /// What stays the same throughout a pass.
@@ -164,6 +175,15 @@ async fn refuse(context: &Context, canary: &Canary, reason: &'static str, why: &
         tracing::warn!(reason, "{why}");
         tell::publish(context, &canary, true, reason.to_owned(), &why).await;
     }
+    Ok(Action::await_change())
+}
+
+/// Says in the status whose the app is, and touches nothing else. A deletion hands back nothing either.
+async fn give_way(context: &Context, rollout: &Rollout, canary: &Canary, taken: &str) -> Result<Action, Error> {
+    if canary.metadata.deletion_timestamp.is_none() {
+        return refuse(context, canary, "TargetTaken", taken).await;
+    }
+    commit::finalizer(context, rollout, canary, false).await?;
     Ok(Action::await_change())
 }
 

@@ -99,6 +99,14 @@ impl Rollout {
         reads.into_iter().map(|mesh::Key { resource, name }| self.object(resource, name)).collect()
     }
 
+    /// All objects that are changed for this Canary, in a fixed order, each with the kind under which it is claimed.
+    pub(super) fn objects(&self) -> impl Iterator<Item = (String, Key)> {
+        let of_target = [self.target(), self.primary()].map(|key| (key.resource.kind.clone(), key));
+        let services = ["", "-primary", "-canary"].map(|suffix| self.service(suffix));
+        let of_service = services.into_iter().chain(self.routes()).map(|key| ("Service".to_owned(), key));
+        of_target.into_iter().chain(of_service)
+    }
+
     fn object(&self, resource: ApiResource, name: String) -> Key {
         Key { resource, namespace: self.key.namespace.clone(), name }
     }

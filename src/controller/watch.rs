@@ -1,22 +1,26 @@
 //! What wakes a pass: watches, and nothing that polls.
 
 use super::cache::{Cache, Key, slim};
+use super::claims::{Claims, Guarded};
 use super::clock::Clock;
 use super::context::{Context, canary_key};
 use super::error::Error;
 use super::lease::Leadership;
 use super::reconcile::reconcile;
 use super::rollout::records;
+use super::scoped::Scoped;
 use super::settings::Settings;
 use super::tell;
+use super::tenancy::{Scope, Tenancy};
 use crate::api::{Canary, MANAGED_BY, MetricTemplate};
 use crate::server::Readiness;
 use crate::telemetry::{Metrics, chain};
 use crate::{mesh, workload};
-use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::channel::mpsc;
+use futures::stream::{BoxStream, select_all};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use kube::api::{Api, DynamicObject};
-use kube::core::{ApiResource, DeserializeGuard, GroupVersionKind};
+use kube::core::{ApiResource, GroupVersionKind, NamespaceResourceScope, Resource};
 use kube::runtime::controller::{Action, Error as ControllerError};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -26,9 +30,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// A Canary that may be unreadable: a broken object must not stop the others.
-type Guarded = DeserializeGuard<Canary>;
 
 /// The first wait after a failed pass; each further failure doubles it.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -55,24 +56,10 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<(), Error> {
     check(&settings)?;
-    let canaries: Api<Guarded> = Api::all(client.clone());
-    let (reader, writer) = reflector::store();
-    let events = watcher(canaries, watcher::Config::default()).default_backoff();
-    let trigger = told(events, "canaries.serin.dev".to_owned()).reflect(writer).touched_objects();
-    let mut controller = Controller::for_stream(trigger, reader.clone());
-
-    let mut cache = Cache::default();
-    for (resource, config) in resources() {
-        let (store, stream) = watched(&client, &resource, config);
-        cache.add(resource.clone(), store);
-        let canaries = reader.clone();
-        controller = controller.watches_stream_with(stream, move |object| about(&canaries, &object), resource);
-    }
-    let (templates, writer) = reflector::store::<MetricTemplate>();
-    let events = watcher(Api::all(client.clone()), watcher::Config::default()).default_backoff();
-    let events = told(events, "metrictemplates.serin.dev".to_owned()).reflect(writer).touched_objects();
-    // A template is looked up when it is asked for; a change of it wakes nobody.
-    controller = controller.watches_stream(events, |_: MetricTemplate| None::<ObjectRef<Guarded>>);
+    let mut all = Watches { cache: Cache::default(), templates: Scoped::default() };
+    let controllers = settings.tenancy.scopes().into_iter();
+    let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings.tenancy, &scope)).collect();
+    let Watches { cache, templates } = all;
 
     let context = Context::new(client, settings, leadership, metrics, cache, templates, Clock::System)?;
     let context = Arc::new(context);
@@ -81,9 +68,72 @@ pub async fn run(
         watched.fill().await;
         readiness.set_ready();
     });
-    let passes = controller.graceful_shutdown_on(stop).run(timed, retry, Arc::clone(&context));
-    passes.for_each(async |result| after(&context, result)).await;
+    let stop = stop.shared();
+    let passes = controllers.into_iter().map(|controller| {
+        controller.graceful_shutdown_on(stop.clone()).run(timed, retry, Arc::clone(&context)).boxed()
+    });
+    select_all(passes).for_each(async |result| after(&context, result)).await;
     Ok(())
+}
+
+/// What the watches of all scopes fill.
+struct Watches {
+    cache: Cache,
+    templates: Scoped<Store<MetricTemplate>>,
+}
+
+impl Watches {
+    /// The watches of one scope, and what they wake.
+    fn open(&mut self, client: &Client, tenancy: &Tenancy, scope: &Scope) -> Controller<Guarded> {
+        let claims = Arc::new(Claims::default());
+        self.cache.index(scope.clone(), Arc::clone(&claims));
+        let mut controller = canaries(client, tenancy, scope, &claims);
+        for (resource, config) in resources() {
+            let (store, stream) = watched(client, &resource, config, scope);
+            self.cache.add_within(scope.clone(), resource.clone(), store);
+            let claims = Arc::clone(&claims);
+            let about = move |object: DynamicObject| {
+                claims.about(object.namespace().as_deref().unwrap_or_default(), &object.name_any())
+            };
+            controller = controller.watches_stream_with(stream, about, resource);
+        }
+        let (templates, writer) = reflector::store::<MetricTemplate>();
+        let events = watcher(within(client, scope), watcher::Config::default()).default_backoff();
+        let events = told(events, "metrictemplates.serin.dev", scope).reflect(writer).touched_objects();
+        self.templates.insert(scope.clone(), templates);
+        // A template is looked up when it is asked for; a change of it wakes nobody.
+        controller.watches_stream(events, |_: MetricTemplate| None::<ObjectRef<Guarded>>)
+    }
+}
+
+/// The watch of the Canaries themselves. What one of them does may concern another on the same app.
+fn canaries(client: &Client, tenancy: &Tenancy, scope: &Scope, claims: &Arc<Claims>) -> Controller<Guarded> {
+    let mut config = watcher::Config::default();
+    if let Some(selector) = &tenancy.canary_selector {
+        config = config.labels(selector);
+    }
+    let (reader, writer) = reflector::store();
+    let (concerned, concern) = mpsc::unbounded();
+    let claims = Arc::clone(claims);
+    let events = watcher(within(client, scope), config).default_backoff();
+    let events = told(events, "canaries.serin.dev", scope).reflect(writer).inspect_ok(move |event| {
+        for canary in claims.apply(event) {
+            // It is not read any more when the process is stopping.
+            let _ = concerned.unbounded_send(canary);
+        }
+    });
+    Controller::for_stream(events.touched_objects(), reader).reconcile_on(concern)
+}
+
+/// The objects of one kind within a scope.
+fn within<K>(client: &Client, scope: &Scope) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match scope {
+        None => Api::all(client.clone()),
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+    }
 }
 
 fn check(settings: &Settings) -> Result<(), Error> {
@@ -121,36 +171,43 @@ fn resources() -> Vec<(ApiResource, watcher::Config)> {
 
 type Events = BoxStream<'static, Result<DynamicObject, watcher::Error>>;
 
-fn watched(client: &Client, resource: &ApiResource, config: watcher::Config) -> (Store<DynamicObject>, Events) {
+fn watched(
+    client: &Client,
+    resource: &ApiResource,
+    config: watcher::Config,
+    scope: &Scope,
+) -> (Store<DynamicObject>, Events) {
     let writer = Writer::new(resource.clone());
     let store = writer.as_reader();
-    let events = watcher(Api::all_with(client.clone(), resource), config);
-    let touched =
-        told(events.default_backoff().modify(slim), resource.plural.clone()).reflect(writer).touched_objects();
+    let objects = match scope {
+        None => Api::all_with(client.clone(), resource),
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+    };
+    let events = watcher(objects, config).default_backoff().modify(slim);
+    let touched = told(events, &resource.plural, scope).reflect(writer).touched_objects();
     (store, touched.boxed())
 }
 
 /// Logs why a watch is begun again, and what to do if it never begins.
-fn told<K>(events: impl Stream<Item = watcher::Result<K>>, plural: String) -> impl Stream<Item = watcher::Result<K>> {
+fn told<K, S: Stream<Item = watcher::Result<K>>>(
+    events: S,
+    plural: &str,
+    scope: &Scope,
+) -> impl Stream<Item = watcher::Result<K>> + use<K, S> {
+    let place = scope.as_ref().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
+    let plural = plural.to_owned();
     events.inspect_err(move |error| match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
             tracing::warn!("the API server does not know {plural}; install their CRDs");
         }
-        error => tracing::warn!(error = chain(error), "the watch of {plural} is begun again"),
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403 => {
+            tracing::warn!(
+                "Serin may not list {plural}{place}; until it may, nothing happens there: grant what \
+                 files/cluster-rules.yaml of the chart lists, or choose other namespaces with --namespace"
+            );
+        }
+        error => tracing::warn!(error = chain(error), "the watch of {plural}{place} is begun again"),
     })
-}
-
-/// The Canaries that an object may be about: their objects' names begin with the target's or the Service's.
-fn about(canaries: &Store<Guarded>, object: &DynamicObject) -> Vec<ObjectRef<Guarded>> {
-    let name = object.name_any();
-    let base = ["-primary", "-canary"].into_iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name);
-    let is_about = |guard: &Guarded| {
-        let Ok(canary) = &guard.0 else { return false };
-        let spec = &canary.spec;
-        let names = [Some(spec.target_ref.name.as_str()), spec.service.name.as_deref()];
-        canary.namespace() == object.namespace() && names.into_iter().flatten().any(|own| own == base || own == name)
-    };
-    canaries.state_filter(is_about).iter().map(|guard| ObjectRef::from_obj(&**guard)).collect()
 }
 
 /// One pass, with its span, its time and its outcome.
@@ -158,7 +215,7 @@ fn about(canaries: &Store<Guarded>, object: &DynamicObject) -> Vec<ObjectRef<Gua
 async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let key = canary_key(&*guard);
-    context.filled().await;
+    context.filled(&key.namespace).await;
     let _slot = context.slot().await;
     let result = Box::pin(reconcile(Arc::clone(&guard), Arc::clone(&context))).await;
     context.metrics.pass(if result.is_ok() { "ok" } else { "error" }, started.elapsed());

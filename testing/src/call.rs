@@ -21,7 +21,6 @@ use crate::{
 
 pub(crate) struct Call {
     pub(crate) request: Request,
-    pub(crate) query: BTreeMap<String, String>,
     pub(crate) view: View,
 }
 
@@ -40,6 +39,7 @@ impl Call {
             resource: path.plural.to_owned(),
             subresource: path.subresource.map(str::to_owned),
             namespace: path.namespace.map(str::to_owned),
+            query,
             name: path.name.map(str::to_owned),
             user_agent: header(&parts.headers, &USER_AGENT),
             content_type: header(&parts.headers, &CONTENT_TYPE),
@@ -47,7 +47,7 @@ impl Call {
             status: None,
         };
         let view = View::asked_for(&parts.headers);
-        Ok(Self { request, query, view })
+        Ok(Self { request, view })
     }
 }
 

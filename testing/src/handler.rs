@@ -54,7 +54,7 @@ impl State {
 
     fn handle(&mut self, resource: &Resource, call: &Call) -> Result<Answer, Refusal> {
         let request = &call.request;
-        if call.query.contains_key("dryRun") || !request.body["dryRun"].is_null() {
+        if call.request.query.contains_key("dryRun") || !request.body["dryRun"].is_null() {
             return Err(bad_request("dry runs are not served"));
         }
         let key = Key::new(
@@ -71,8 +71,8 @@ impl State {
                 .ok_or_else(|| not_found(resource, &key.name)),
             Verb::List => self.list(resource, call),
             Verb::Watch => {
-                let selection = Selection::parse(request.namespace.as_deref(), &call.query)?;
-                watch::open(&mut self.store, resource, selection, call.view, &call.query).map(Answer::Stream)
+                let selection = Selection::parse(request.namespace.as_deref(), &call.request.query)?;
+                watch::open(&mut self.store, resource, selection, call.view, &call.request.query).map(Answer::Stream)
             }
             Verb::Create => {
                 let object = addressed(&key, request.body.clone())?;
@@ -96,7 +96,7 @@ impl State {
     }
 
     fn list(&self, resource: &Resource, call: &Call) -> Result<Answer, Refusal> {
-        let selection = Selection::parse(call.request.namespace.as_deref(), &call.query)?;
+        let selection = Selection::parse(call.request.namespace.as_deref(), &call.request.query)?;
         let items: Vec<Value> =
             self.store.select(resource.name, &selection).map(|object| call.view.object(object)).collect();
         let (api_version, kind) = call.view.list_types(resource.name.api_version(), resource.kind);
@@ -171,7 +171,7 @@ fn check_apply(resource: &Resource, key: &Key, call: &Call) -> Result<(), Refusa
     if text(body, "/apiVersion").is_none() || text(body, "/kind").is_none() {
         return Err(bad_request("an apply patch must contain apiVersion and kind"));
     }
-    if call.query.get("fieldManager").is_none_or(String::is_empty) {
+    if call.request.query.get("fieldManager").is_none_or(String::is_empty) {
         let why = "fieldManager: Required value: is required for apply patch";
         return Err(invalid(resource, &key.name, why));
     }

@@ -65,6 +65,8 @@ pub struct Request {
     pub subresource: Option<String>,
     /// Namespace in the URL.
     pub namespace: Option<String>,
+    /// What the URL asks for besides, by name.
+    pub query: BTreeMap<String, String>,
     /// Name in the URL, so absent when creating.
     pub name: Option<String>,
     /// Who asked, as far as it said.

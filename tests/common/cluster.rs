@@ -16,7 +16,7 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use serin::api::{Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
-use serin::controller::{Cache, Clock, Context, Error, Settings, reconcile, slim};
+use serin::controller::{Cache, Clock, Context, Error, Settings, Tenancy, reconcile, slim};
 use serin::telemetry::Metrics;
 use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes};
 use serin_testing::{
@@ -396,6 +396,7 @@ pub(crate) fn settings(metrics_server: &str) -> Settings {
         route_grace: SignedDuration::from_secs(5),
         query_timeout: Duration::from_secs(5),
         concurrency: 4,
+        tenancy: Tenancy::default(),
     }
 }
 

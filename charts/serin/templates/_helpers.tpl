@@ -59,6 +59,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   value: {{ .Values.queryTimeout | quote }}
 - name: SERIN_CONCURRENCY
   value: {{ .Values.concurrency | int | quote }}
+{{- with .Values.namespaces }}
+- name: SERIN_NAMESPACE
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- with .Values.canarySelector }}
+- name: SERIN_CANARY_SELECTOR
+  value: {{ . | quote }}
+{{- end }}
+- name: SERIN_NO_CROSS_NAMESPACE_REFS
+  value: {{ .Values.noCrossNamespaceRefs | quote }}
 - name: SERIN_LOG
   value: {{ .Values.logLevel | quote }}
 - name: SERIN_LOG_FORMAT

@@ -1,6 +1,6 @@
 //! Asking the metric providers: all at once, each with a deadline, and every failure an answer.
 
-use crate::api::{Canary, CanarySpec, Metric, MetricTemplateSpec, duration};
+use crate::api::{Canary, CanarySpec, InvalidSpec, Metric, MetricTemplateSpec, duration};
 use crate::controller::cache::Key;
 use crate::controller::context::Context;
 use crate::controller::rollout::Rollout;
@@ -98,7 +98,12 @@ async fn query(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: 
         })
     };
     if let Some(reference) = &metric.template_ref {
-        let namespace = reference.namespace.as_ref().unwrap_or(&rollout.key.namespace);
+        let own = &rollout.key.namespace;
+        let namespace = reference.namespace.as_ref().unwrap_or(own);
+        may_ask(context, own, metric).map_err(|invalid| Unknown::NotAsked(invalid.to_string()))?;
+        if namespace != own {
+            listed(context, namespace).await?;
+        }
         let (template, credentials) = template(context, namespace, &reference.name).await?;
         let headers = template.provider.headers.iter();
         return Ok(Query {
@@ -123,12 +128,36 @@ async fn query(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: 
     })?)
 }
 
+/// Whether a Canary in the namespace `from` may use the template that a metric refers to.
+///
+/// # Errors
+/// Says what to write instead.
+pub(in crate::controller) fn may_ask(context: &Context, from: &str, metric: &Metric) -> Result<(), InvalidSpec> {
+    let Some((reference, to)) = metric.template_ref.as_ref().and_then(|it| Some((it, it.namespace.as_ref()?))) else {
+        return Ok(());
+    };
+    context.settings.tenancy.may_refer(from, to).map_err(|forbidden| {
+        InvalidSpec::Other(format!(
+            "spec.analysis.metrics: {}: templateRef.namespace is {to}, but {forbidden}; create the MetricTemplate {} in \
+             namespace {from} and leave templateRef.namespace out",
+            metric.name, reference.name
+        ))
+    })
+}
+
+/// Waits until the templates of another namespace than the Canary's own are known, which may be a moment after a start.
+async fn listed(context: &Context, namespace: &str) -> Result<(), Unknown> {
+    let late = |_| Unknown::NotAsked(format!("the MetricTemplates of namespace {namespace} cannot be listed"));
+    timeout(context.settings.query_timeout, context.filled(namespace)).await.map_err(late)
+}
+
 async fn template(
     context: &Context,
     namespace: &str,
     name: &str,
 ) -> Result<(MetricTemplateSpec, Option<Credentials>), Unknown> {
-    let found = context.templates.get(&ObjectRef::new(name).within(namespace));
+    let templates = context.templates.within(namespace);
+    let found = templates.and_then(|templates| templates.get(&ObjectRef::new(name).within(namespace)));
     let missing =
         || Unknown::NotAsked(format!("there is no MetricTemplate {name} in namespace {namespace}; create it"));
     let template = found.ok_or_else(missing)?.spec.clone();

@@ -1,0 +1,336 @@
+//! Which Canaries are about which names: what tells whom a changed object concerns, and two Canaries on one app apart.
+//!
+//! Invariant: it holds what the store of Canaries holds, and an event costs as much as one Canary has names, however
+//! many Canaries there are.
+
+use crate::api::Canary;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::Event;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A Canary that may be unreadable: a broken object must not stop the others.
+pub(super) type Guarded = DeserializeGuard<Canary>;
+
+/// What Serin's own objects have behind the app's name.
+const SUFFIXES: [&str; 2] = ["-primary", "-canary"];
+
+/// Namespace and name.
+type Place = (String, String);
+
+/// What one Canary is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    namespace: String,
+    name: String,
+    created: Option<Timestamp>,
+    /// Whether it is being deleted, and hands its app back.
+    leaving: bool,
+    kind: String,
+    target: String,
+    service: String,
+}
+
+impl Claim {
+    /// What a Canary's spec says.
+    pub(super) fn of(canary: &Canary) -> Self {
+        let target = &canary.spec.target_ref;
+        Self {
+            namespace: canary.namespace().unwrap_or_default(),
+            name: canary.name_any(),
+            created: canary.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            leaving: canary.metadata.deletion_timestamp.is_some(),
+            kind: format!("{:?}", target.kind),
+            target: target.name.clone(),
+            service: canary.spec.service.name.as_ref().unwrap_or(&target.name).clone(),
+        }
+    }
+
+    /// The Canary's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it comes before another on the same app: one that hands the app back first, then the older one.
+    pub(super) fn precedes(&self, other: &Self) -> bool {
+        let rank = |claim: &Self| (!claim.leaving, claim.created, claim.name.clone());
+        rank(self) < rank(other)
+    }
+
+    /// The first object that both change, as kind and name.
+    pub(super) fn contested(&self, other: &Self) -> Option<(&str, String)> {
+        let other: HashSet<_> = other.objects().collect();
+        self.objects().find(|object| other.contains(object))
+    }
+
+    /// Everything that is changed for this Canary, as kind and name. A route has the name of the Service.
+    pub(super) fn objects(&self) -> impl Iterator<Item = (&str, String)> {
+        let of_target = ["", "-primary"].map(|suffix| (self.kind.as_str(), format!("{}{suffix}", self.target)));
+        let of_service = ["", "-primary", "-canary"].map(|suffix| ("Service", format!("{}{suffix}", self.service)));
+        of_target.into_iter().chain(of_service)
+    }
+
+    /// The names that lead to it.
+    fn names(&self) -> BTreeSet<&str> {
+        [self.target.as_str(), self.service.as_str()].into()
+    }
+}
+
+/// The index, kept up to date by the events of one watch.
+#[derive(Debug, Default)]
+pub(super) struct Claims(Mutex<Index>);
+
+#[derive(Debug, Default)]
+struct Index {
+    claims: HashMap<Place, Claim>,
+    /// The names of Canaries by the names that they are about.
+    by_name: HashMap<Place, BTreeSet<String>>,
+    /// What the list that is being read has shown so far.
+    listed: HashSet<Place>,
+}
+
+impl Claims {
+    /// Takes note of an event; answers with the Canaries for which the way may be free now, or barred.
+    pub(super) fn apply(&self, event: &Event<Guarded>) -> Vec<ObjectRef<Guarded>> {
+        let mut index = self.index();
+        let concerned = match event {
+            Event::Init => {
+                index.listed.clear();
+                vec![]
+            }
+            Event::InitApply(guard) => {
+                index.listed.insert(place(guard));
+                index.put(guard)
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(&mut index.listed);
+                let gone: Vec<_> = index.claims.keys().filter(|place| !listed.contains(*place)).cloned().collect();
+                gone.iter().flat_map(|place| index.remove(place)).collect()
+            }
+            Event::Apply(guard) => index.put(guard),
+            Event::Delete(guard) => index.remove(&place(guard)),
+        };
+        concerned.iter().map(|claim| reference(&claim.namespace, &claim.name)).collect()
+    }
+
+    /// The Canaries that an object may be about: its name begins with the target's or the Service's.
+    pub(super) fn about(&self, namespace: &str, name: &str) -> Vec<ObjectRef<Guarded>> {
+        let index = self.index();
+        let names: BTreeSet<_> = [name, base(name)].into();
+        let canaries: BTreeSet<_> = names.into_iter().flat_map(|name| index.named(namespace, name)).collect();
+        canaries.into_iter().map(|name| reference(namespace, name)).collect()
+    }
+
+    /// The other Canaries that would change the same objects.
+    pub(super) fn rivals(&self, claim: &Claim) -> Vec<Claim> {
+        self.index().rivals(claim)
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    /// Answers with the rivals before and after, if anything changed.
+    fn put(&mut self, guard: &Guarded) -> Vec<Claim> {
+        let place = place(guard);
+        let claim = guard.0.as_ref().ok().map(Claim::of);
+        if self.claims.get(&place) == claim.as_ref() {
+            return vec![];
+        }
+        let mut concerned = self.remove(&place);
+        if let Some(claim) = claim {
+            concerned.extend(self.rivals(&claim));
+            for name in claim.names() {
+                let place = (claim.namespace.clone(), name.to_owned());
+                self.by_name.entry(place).or_default().insert(claim.name.clone());
+            }
+            self.claims.insert(place, claim);
+        }
+        concerned
+    }
+
+    /// Answers with those whose rival it was.
+    fn remove(&mut self, place: &Place) -> Vec<Claim> {
+        let Some(claim) = self.claims.remove(place) else { return vec![] };
+        for name in claim.names() {
+            let place = (claim.namespace.clone(), name.to_owned());
+            if let Some(canaries) = self.by_name.get_mut(&place) {
+                canaries.remove(&claim.name);
+                if canaries.is_empty() {
+                    self.by_name.remove(&place);
+                }
+            }
+        }
+        self.rivals(&claim)
+    }
+
+    fn rivals(&self, claim: &Claim) -> Vec<Claim> {
+        let near: BTreeSet<String> = claim.names().into_iter().flat_map(relatives).collect();
+        let names: BTreeSet<_> = near.iter().flat_map(|name| self.named(&claim.namespace, name)).collect();
+        let others = names.into_iter().filter(|name| **name != claim.name);
+        let others = others.filter_map(|name| self.claims.get(&(claim.namespace.clone(), name.clone())));
+        others.filter(|other| claim.contested(other).is_some()).cloned().collect()
+    }
+
+    fn named(&self, namespace: &str, name: &str) -> impl Iterator<Item = &String> {
+        self.by_name.get(&(namespace.to_owned(), name.to_owned())).into_iter().flatten()
+    }
+}
+
+/// The app's name in that of one of its objects.
+fn base(name: &str) -> &str {
+    SUFFIXES.into_iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
+}
+
+/// The names that an app could have which shares an object with the app of this name.
+fn relatives(name: &str) -> impl Iterator<Item = String> {
+    let own = [name.to_owned(), base(name).to_owned()];
+    own.into_iter().chain(SUFFIXES.map(|suffix| format!("{name}{suffix}")))
+}
+
+fn place(guard: &Guarded) -> Place {
+    (guard.namespace().unwrap_or_default(), guard.name_any())
+}
+
+fn reference(namespace: &str, name: &str) -> ObjectRef<Guarded> {
+    ObjectRef::new(name).within(namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn canary(name: &str, target: &str, service: Option<&str>, second: u8) -> Guarded {
+        guarded(json!({
+            "apiVersion": "serin.dev/v1beta1",
+            "kind": "Canary",
+            "metadata": {
+                "name": name, "namespace": "shop", "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z"),
+            },
+            "spec": {"targetRef": {"kind": "Deployment", "name": target}, "service": {"name": service, "port": 80}},
+        }))
+    }
+
+    fn guarded(canary: Value) -> Guarded {
+        serde_json::from_value(canary).unwrap()
+    }
+
+    fn claim(guard: &Guarded) -> Claim {
+        Claim::of(guard.0.as_ref().unwrap())
+    }
+
+    fn names(references: Vec<ObjectRef<Guarded>>) -> Vec<String> {
+        references.into_iter().map(|reference| reference.name).collect()
+    }
+
+    fn rivals(claims: &Claims, guard: &Guarded) -> Vec<String> {
+        claims.rivals(&claim(guard)).into_iter().map(|rival| rival.name).collect()
+    }
+
+    #[test]
+    fn an_object_leads_to_its_canary_whatever_its_kind() {
+        let claims = Claims::default();
+        claims.apply(&Event::Apply(canary("one", "web", Some("shop"), 1)));
+        claims.apply(&Event::Apply(canary("two", "blog", None, 1)));
+        for name in ["web", "web-primary", "shop", "shop-primary", "shop-canary"] {
+            assert_eq!(names(claims.about("shop", name)), ["one"], "{name}");
+        }
+        assert_eq!(names(claims.about("shop", "blog-canary")), ["two"]);
+        for (namespace, name) in [("shop", "one"), ("shop", "web-api"), ("shop", "we"), ("other", "web")] {
+            assert!(claims.about(namespace, name).is_empty(), "{namespace}/{name}");
+        }
+    }
+
+    #[test]
+    fn an_edit_and_a_deletion_leave_nothing_behind() {
+        let claims = Claims::default();
+        claims.apply(&Event::Apply(canary("one", "web", None, 1)));
+        claims.apply(&Event::Apply(canary("one", "api", None, 1)));
+        assert!(claims.about("shop", "web").is_empty());
+        assert_eq!(names(claims.about("shop", "api-primary")), ["one"]);
+
+        let unreadable = guarded(json!({"metadata": {"name": "one", "namespace": "shop"}, "spec": {}}));
+        claims.apply(&Event::Apply(unreadable));
+        assert!(claims.about("shop", "api").is_empty());
+
+        claims.apply(&Event::Apply(canary("one", "web", None, 1)));
+        claims.apply(&Event::Delete(canary("one", "web", None, 1)));
+        let Index { claims, by_name, listed } = &*claims.index();
+        assert!(claims.is_empty() && by_name.is_empty() && listed.is_empty());
+    }
+
+    #[test]
+    fn a_new_list_replaces_the_old_one() {
+        let claims = Claims::default();
+        let list = |canaries: &[&Guarded]| {
+            let items = canaries
+                .iter()
+                .map(|guard| Event::InitApply(guarded(serde_json::to_value(guard.0.as_ref().unwrap()).unwrap())));
+            let events = [Event::Init].into_iter().chain(items).chain([Event::InitDone]);
+            names(events.flat_map(|event| claims.apply(&event)).collect())
+        };
+        let [one, two] = [canary("one", "web", None, 1), canary("two", "web", None, 2)];
+        assert_eq!(list(&[&one, &two]), ["one"]);
+        assert_eq!(names(claims.about("shop", "web")), ["one", "two"]);
+        assert_eq!(list(&[&two]), ["two"], "what went while nobody watched is told, too");
+        assert_eq!(names(claims.about("shop", "web")), ["two"]);
+        assert!(list(&[&two]).is_empty(), "the same again is nothing new");
+    }
+
+    #[test]
+    fn canaries_that_change_the_same_object_are_rivals() {
+        let claims = Claims::default();
+        let web = canary("one", "web", Some("shop"), 1);
+        claims.apply(&Event::Apply(web));
+        let cases = [
+            (canary("two", "web", None, 2), Some(("Deployment", "web"))),
+            (canary("two", "api", Some("shop"), 2), Some(("Service", "shop"))),
+            (canary("two", "web-primary", None, 2), Some(("Deployment", "web-primary"))),
+            (canary("two", "api", Some("shop-canary"), 2), Some(("Service", "shop-canary"))),
+            (canary("two", "shop", Some("web"), 2), None),
+            (canary("two", "web-canary", None, 2), None),
+            (canary("one", "web", Some("shop"), 1), None),
+        ];
+        for (other, expected) in cases {
+            let found = claims.rivals(&claim(&other));
+            let contested = found
+                .first()
+                .and_then(|rival| claim(&other).contested(rival).map(|(kind, name)| (kind.to_owned(), name)));
+            let expected = expected.map(|(kind, name)| (kind.to_owned(), name.to_owned()));
+            assert_eq!(contested, expected, "{other:?}");
+        }
+        let elsewhere = json!({
+            "metadata": {"name": "two", "namespace": "other"},
+            "spec": {"targetRef": {"kind": "Deployment", "name": "web"}, "service": {"port": 80}},
+        });
+        assert!(rivals(&claims, &guarded(elsewhere)).is_empty());
+    }
+
+    #[test]
+    fn rivals_are_told_when_one_comes_changes_or_goes() {
+        let claims = Claims::default();
+        let [one, two] = [canary("one", "web", None, 1), canary("two", "web", None, 2)];
+        assert!(claims.apply(&Event::Apply(one)).is_empty());
+        assert_eq!(names(claims.apply(&Event::Apply(two))), ["one"]);
+        assert!(claims.apply(&Event::Apply(canary("two", "web", None, 2))).is_empty(), "a status is no claim");
+        assert_eq!(names(claims.apply(&Event::Apply(canary("one", "api", None, 1)))), ["two"]);
+        assert_eq!(names(claims.apply(&Event::Apply(canary("one", "web", None, 1)))), ["two"]);
+        assert_eq!(names(claims.apply(&Event::Delete(canary("one", "web", None, 1)))), ["two"]);
+    }
+
+    #[test]
+    fn the_older_one_comes_first_then_the_name_and_before_both_who_leaves() {
+        let [old, young] = [claim(&canary("z", "web", None, 1)), claim(&canary("a", "web", None, 2))];
+        assert!(old.precedes(&young) && !young.precedes(&old));
+        let same = claim(&canary("b", "web", None, 2));
+        assert!(young.precedes(&same) && !same.precedes(&young));
+        let leaving = Claim { leaving: true, ..same };
+        assert!(leaving.precedes(&old) && !old.precedes(&leaving));
+    }
+}
