@@ -43,11 +43,7 @@ impl Claim {
             name: canary.name_any(),
             created: canary.metadata.creation_timestamp.as_ref().map(|time| time.0),
             leaving: canary.metadata.deletion_timestamp.is_some(),
-            // As the manifest writes it, which is as the API server calls it.
-            kind: serde_json::to_value(target.kind)
-                .ok()
-                .and_then(|kind| Some(kind.as_str()?.to_owned()))
-                .unwrap_or_default(),
+            kind: target.kind.clone(),
             target: target.name.clone(),
             service: canary.spec.service.name.as_ref().unwrap_or(&target.name).clone(),
         }
