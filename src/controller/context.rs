@@ -2,6 +2,7 @@
 //!
 //! Invariant: no write leaves without certain leadership, and no call without a deadline.
 
+use super::alerts::Outbox;
 use super::cache::{Cache, Key};
 use super::clock::Clock;
 use super::error::Error;
@@ -45,6 +46,8 @@ pub struct Context {
     pub templates: Store<MetricTemplate>,
     /// Connections to metric providers: with, and without a look at certificates.
     pub http: [reqwest::Client; 2],
+    /// Takes alerts; without one nobody is told.
+    pub outbox: Option<Outbox>,
     /// Time.
     pub clock: Clock,
     /// As many passes at a time as the settings allow.
@@ -82,6 +85,7 @@ impl Context {
             cache,
             templates,
             clock,
+            outbox: None,
             failures: Mutex::default(),
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the only layer that waits. It decides nothing; it carries values between the layers that do.
 
+mod alerts;
 mod apply;
 mod cache;
 mod clock;
@@ -16,6 +17,7 @@ mod settings;
 mod tell;
 mod watch;
 
+pub use alerts::{AlertSettings, Deliveries, Outbox};
 pub use cache::{Cache, Key, slim};
 pub use clock::Clock;
 pub use context::Context;

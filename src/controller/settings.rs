@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use super::alerts::AlertSettings;
+
 /// The same for every Canary, and fixed for the life of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -21,4 +23,6 @@ pub struct Settings {
     pub query_timeout: Duration,
     /// How many passes may run at the same time; 1 to 1024.
     pub concurrency: usize,
+    /// Who is told of Canaries that do not say.
+    pub alerts: AlertSettings,
 }

@@ -1,5 +1,6 @@
 //! What wakes a pass: watches, and nothing that polls.
 
+use super::alerts::{Deliveries, Outbox};
 use super::cache::{Cache, slim};
 use super::clock::Clock;
 use super::context::{Context, canary_key};
@@ -9,7 +10,7 @@ use super::reconcile::reconcile;
 use super::rollout::records;
 use super::settings::Settings;
 use super::tell;
-use crate::api::{Canary, MANAGED_BY, MetricTemplate};
+use crate::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use crate::server::Readiness;
 use crate::telemetry::{Metrics, chain};
 use crate::{mesh, workload};
@@ -42,7 +43,7 @@ const CONFLICT_RETRY: Duration = Duration::from_millis(50);
 /// Failures in a row that a person should know of; fewer are everyday life.
 const TOLD_AFTER: u32 = 3;
 
-/// Reconciles all Canaries until `stop`.
+/// Reconciles all Canaries until `stop`; what is left then are the last alerts.
 ///
 /// # Errors
 /// When the operator cannot start.
@@ -53,7 +54,7 @@ pub async fn run(
     metrics: Arc<Metrics>,
     readiness: Readiness,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
-) -> Result<(), Error> {
+) -> Result<Deliveries, Error> {
     check(&settings)?;
     let canaries: Api<Guarded> = Api::all(client.clone());
     let (reader, writer) = reflector::store();
@@ -74,7 +75,14 @@ pub async fn run(
     // A template is looked up when it is asked for; a change of it wakes nobody.
     controller = controller.watches_stream(events, |_: MetricTemplate| None::<ObjectRef<Guarded>>);
 
-    let context = Context::new(client, settings, leadership, metrics, cache, templates, Clock::System)?;
+    let (providers, writer) = reflector::store::<AlertProvider>();
+    let events = watcher(Api::all(client.clone()), watcher::Config::default()).default_backoff();
+    let events = told(events, "alertproviders.serin.dev".to_owned()).reflect(writer).touched_objects();
+    controller = controller.watches_stream(events, |_: AlertProvider| None::<ObjectRef<Guarded>>);
+    let (outbox, deliveries) = Outbox::open(client.clone(), &settings.alerts, providers, Arc::clone(&metrics))?;
+
+    let mut context = Context::new(client, settings, leadership, metrics, cache, templates, Clock::System)?;
+    context.outbox = Some(outbox);
     let context = Arc::new(context);
     let watched = Arc::clone(&context);
     tokio::spawn(async move {
@@ -83,10 +91,11 @@ pub async fn run(
     });
     let passes = controller.graceful_shutdown_on(stop).run(timed, retry, Arc::clone(&context));
     passes.for_each(|result| after(&context, result)).await;
-    Ok(())
+    Ok(deliveries)
 }
 
 fn check(settings: &Settings) -> Result<(), Error> {
+    settings.alerts.check()?;
     let known: Vec<_> = mesh::all().map(|(name, _)| name).collect();
     if !known.contains(&settings.provider.as_str()) {
         let (wrong, known) = (&settings.provider, known.join(", "));
