@@ -10,6 +10,12 @@ use std::fmt::Write as _;
 /// Remembers what was written last, so that a field that left the spec leaves the object too.
 const APPLIED: &str = "serin.dev/applied";
 
+/// The label that marks what Serin made.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The annotation by which somebody hands an object over to Serin.
+pub const ADOPT: &str = "serin.dev/adopt";
+
 /// Whether `found` has everything that `wanted` says; fields that only `found` has are defaults of the API server.
 /// Lists must agree item by item.
 #[must_use]
@@ -121,6 +127,21 @@ pub fn set_metadata<'entry>(
 #[must_use]
 pub fn owned_by(object: &Value, uid: &str) -> bool {
     owners(object).iter().any(|owner| owner["uid"] == uid)
+}
+
+/// Makes `owner` the owner, if it is not yet, and marks the object as Serin's.
+pub fn own(object: &mut Value, owner: &Value) {
+    if !owner["uid"].as_str().is_some_and(|uid| owned_by(object, uid)) {
+        object["metadata"]["ownerReferences"] = json!([owner]);
+    }
+    set_metadata(object, "labels", [(MANAGED_BY, "serin")]);
+}
+
+/// Whether Serin made the object, or it was handed over to Serin.
+#[must_use]
+pub fn is_serins(object: &Value) -> bool {
+    let says = |path: [&str; 3], text: &str| get(object, &path).and_then(Value::as_str) == Some(text);
+    says(["metadata", "labels", MANAGED_BY], "serin") || says(["metadata", "annotations", ADOPT], "true")
 }
 
 /// Takes the owner with `uid` away, and puts `heir` in its place, if there is one.

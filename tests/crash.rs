@@ -85,7 +85,13 @@ async fn the_watch_of_the_writes_finds_what_is_wrong() {
     watch.saw(Stored::Routed(40, 60));
     watch.saw(Stored::Available(NAME.into(), 0));
     watch.saw(Stored::Routed(40, 60));
-    insta::assert_snapshot!(watch.faults().join("\n"), @"");
+    insta::assert_snapshot!(watch.faults().join("\n"), @r#"
+    S7: 30 was applied, but 10 is on record
+    S1: 40 and 50 are not a hundred
+    S7: 50 was applied, but 60 is on record
+    S5: 50 does not follow 30
+    S2: no pods are left for a weight of 60
+    "#);
 }
 
 /// Runs a scenario once for every write and both kinds of crash.

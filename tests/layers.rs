@@ -73,7 +73,7 @@ const LAYERS: [Layer; 11] = [
 ];
 
 /// What the binary may use: it parses its arguments and hands over.
-const MAIN: Layer = Layer { name: "main", uses: &["cli"], never: &["kube::"], only_in_tests: &CLOCK };
+const MAIN: Layer = Layer { name: "main", uses: &["cli", "telemetry"], never: &["kube::"], only_in_tests: &CLOCK };
 
 /// One source file.
 struct Source {

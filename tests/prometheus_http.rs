@@ -41,7 +41,7 @@ fn server(answer: &'static [u8]) -> (String, mpsc::Receiver<String>) {
             std::thread::sleep(std::time::Duration::from_secs(3));
         } else if answer == b"flood" {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n");
-            while stream.write_all(&[b' '; 65536]).is_ok() {}
+            while stream.write_all(&[b' '; 4096]).is_ok() {}
         } else {
             let _ = stream.write_all(answer);
         }

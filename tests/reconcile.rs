@@ -221,9 +221,9 @@ async fn a_newer_version_replaces_the_one_under_analysis() {
     cluster.settle().await;
     insta::assert_snapshot!(cluster.story(), @r#"
     +10s
-      create controllerrevisions/web-ce6b739075: web:3, owned by Canary
       update canaries/status/web: Progressing weight 0 step 0 pods Up of 3, 34004e8f4c -> ce6b739075 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: 3 of 3 pods available, 3 updated
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
+      create controllerrevisions/web-ce6b739075: web:3, owned by Canary
       event Normal Superseded: revision ce6b739075 replaces 6ebea71b19 in the middle of its analysis; all traffic goes to the primary
       event Normal NewRevision: revision ce6b739075 is being started
     +10s
@@ -288,12 +288,12 @@ async fn a_version_that_changes_during_its_promotion_is_promoted_as_it_was_analy
     cluster.deploy("web:3");
     cluster.reacts = false;
     cluster.pass().await.unwrap();
-    insta::assert_snapshot!(cluster.story(), @r#"
+    insta::assert_snapshot!(cluster.story(), @r"
     +30s
-      update canaries/status/web: Promoting weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Promoting: the primary is being given the analysed version
+      update canaries/status/web: Promoting weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Promoting: the primary is being given the analysed version: the primary is being made or updated
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
-      event Warning Retreated: all traffic goes to the primary while it is updated: the target changed and its pods were not analysed
-    "#);
+      event Warning Retreated: canary weight 0 while the primary is updated: the target changed, and its new pods were not analysed
+    ");
     assert_eq!(cluster.image("web-primary"), "web:2");
     cluster.reacts = true;
     cluster.settle().await;
@@ -369,7 +369,7 @@ async fn without_analysis_a_version_is_promoted_when_its_pods_are_ready() {
     +0s
       update canaries/status/web: Promoting weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Promoting: the primary is being given the analysed version: the primary is being made or updated
       patch deployments/web-primary: replace /metadata/annotations/serin.dev~1revision "6ebea71b19", replace /spec/template/spec/containers/0/image "web:2"
-      event Normal Promoting: the primary is given revision 6ebea71b19: its pods are ready; skipAnalysis is set
+      event Normal Promoting: the primary is given revision 6ebea71b19: its pods are ready, and the analysis is skipped
     +0s
       update canaries/status/web: Finalising weight 0 step 0 pods Up of 3, 6ebea71b19 -> - | Reconciling | Finalising: all traffic is going to the primary: the gateway does not report the new weights yet
       event Normal Finalising: the primary runs the analysed version; it gets all traffic
@@ -414,7 +414,69 @@ async fn the_traffic_leaves_a_target_that_is_deleted() {
     "#);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_comes_again_finds_its_primary() {
+    let mut cluster = deleted_with_an_unpromoted_version().await;
+    cluster.prometheus.says(Says::Value(100.0));
+    cluster.put(CANARIES, app::canary());
+    assert!(cluster.settle_until(|cluster| cluster.phase() == "Progressing").await);
+    assert_eq!(cluster.image("web-primary"), "web:1", "the version that was not promoted is analysed first");
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Succeeded");
+    assert_eq!(cluster.image("web-primary"), "web:2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_was_found_keeps_its_pods() {
+    let mut cluster = deleted_with_an_unpromoted_version().await;
+    assert_eq!([cluster.replicas("web-primary"), cluster.replicas(NAME)], [3, 0]);
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    assert_eq!(cluster.replicas("web-primary"), 3, "it carries all traffic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_was_found_gets_its_version_back_too() {
+    let mut cluster = deleted_with_an_unpromoted_version().await;
+    cluster.prometheus.says(Says::Value(100.0));
+    cluster.deploy(STUCK);
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Failed");
+    assert_eq!(cluster.image("web-primary"), "web:1");
+}
+
 // ---- what somebody else does ----
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_somebody_asks_for_are_given_to_the_primary() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit(DEPLOYMENTS, NAME, |deployment| deployment["spec"]["replicas"] = 5.into());
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      update canaries/status/web: Initialized weight 0 step 0 pods Down of 5, 34004e8f4c -> - | Ready | Promoted | Initialized: revision 34004e8f4c serves
+      patch deployments/web-primary: replace /spec/replicas 5
+      patch deployments/web: replace /spec/replicas 0
+    +0s
+      update canaries/status/web: Initialized weight 0 step 0 pods Down of 5, 34004e8f4c -> - | Ready | Promoted | Initialized: revision 34004e8f4c serves
+    "#);
+    assert_eq!([cluster.replicas("web-primary"), cluster.replicas(NAME)], [5, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_outside_of_the_pod_template_is_no_new_version() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit(DEPLOYMENTS, NAME, |deployment| deployment["metadata"]["annotations"]["note"] = "hello".into());
+    cluster.edit(DEPLOYMENTS, NAME, |deployment| deployment["spec"]["minReadySeconds"] = 2.into());
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      update canaries/status/web: Initialized weight 0 step 0 pods Down of 3, 34004e8f4c -> - | Ready | Promoted | Initialized: revision 34004e8f4c serves
+      patch deployments/web-primary: replace /spec/minReadySeconds 2
+    "#);
+    assert_eq!(cluster.phase(), "Initialized");
+}
 
 #[tokio::test(start_paused = true)]
 async fn weights_that_somebody_changed_are_put_right_and_nothing_else() {
@@ -589,6 +651,20 @@ async fn a_retreat_waits_for_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retreat_needs_no_record_of_the_next_version() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    cluster.server.set_faults(|request| match request.resource.as_str() {
+        "controllerrevisions" => Fault::Fail(403, "Forbidden"),
+        _ => Fault::Pass,
+    });
+    cluster.deploy("web:3");
+    cluster.pass().await.unwrap_err();
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0", "what runs now was not analysed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_watch_is_no_reason_to_write_again() {
     let mut cluster = Cluster::at_rest().await;
     cluster.deploy("web:2");
@@ -612,6 +688,20 @@ async fn a_webhook_that_changes_what_is_written_is_named() {
     cluster.edit(HTTP_ROUTES, NAME, |route| route["spec"]["hostnames"] = json!(["other.example"]));
     let error = cluster.pass().await.unwrap_err();
     insta::assert_snapshot!(error, @"HTTPRoute shop/web does not keep what Serin writes; look for a webhook or a controller that changes it back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_of_another_app_are_left_alone() {
+    for (kind, mut foreign) in [(SERVICES, app::service()), (DEPLOYMENTS, app::deployment("other:1"))] {
+        let mut cluster = Cluster::with_app().await;
+        foreign["metadata"]["name"] = "web-primary".into();
+        cluster.put(kind, foreign);
+        let before = cluster.get(kind, "web-primary");
+        cluster.put(CANARIES, app::canary());
+        cluster.settle_until(|_| false).await;
+        assert_eq!(cluster.get(kind, "web-primary")["spec"], before["spec"], "S10: {}", kind.plural);
+        assert!(cluster.condition("Stalled").starts_with("True"), "{}", cluster.condition("Stalled"));
+    }
 }
 
 // ---- what cannot be carried out ----
@@ -864,14 +954,7 @@ async fn what_serin_made_stays_or_goes_as_the_spec_says() {
 
 #[tokio::test(start_paused = true)]
 async fn a_version_that_was_not_promoted_does_not_get_the_traffic_by_a_deletion() {
-    let mut cluster = Cluster::at_rest().await;
-    cluster.prometheus.says(Says::Value(0.0));
-    cluster.deploy("web:2");
-    cluster.settle().await;
-    assert_eq!(cluster.phase(), "Failed");
-    cluster.forget();
-    cluster.delete_canary();
-    cluster.settle().await;
+    let mut cluster = deleted_with_an_unpromoted_version().await;
     insta::assert_snapshot!(cluster.story(), @r#"
     +0s
       update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Terminating: the app is being handed back
@@ -881,10 +964,29 @@ async fn a_version_that_was_not_promoted_does_not_get_the_traffic_by_a_deletion(
       event Warning PrimaryKept: the primary goes on serving: the target holds a version that was not promoted
       patch canaries/web: remove /metadata/finalizers/0
     "#);
-    cluster.server.collect_garbage();
     assert_eq!(cluster.image("web-primary"), "web:1");
     assert_eq!(cluster.get(DEPLOYMENTS, "web-primary")["metadata"]["ownerReferences"][0]["kind"], "Deployment");
     assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_in_the_middle_of_an_analysis_takes_the_traffic_back() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    cluster.story();
+    cluster.delete_canary();
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +10s
+      update canaries/status/web: Terminating weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Terminating: the app is being handed back
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
+      patch services/web-primary: replace /metadata/ownerReferences/0/apiVersion "apps/v1", replace /metadata/ownerReferences/0/kind "Deployment", replace /metadata/ownerReferences/0/uid "00000000-0000-4000-8000-000000000001", remove /metadata/ownerReferences/0/controller
+      patch services/web-canary: replace /metadata/ownerReferences/0/apiVersion "apps/v1", replace /metadata/ownerReferences/0/kind "Deployment", replace /metadata/ownerReferences/0/uid "00000000-0000-4000-8000-000000000001", remove /metadata/ownerReferences/0/controller
+      patch deployments/web-primary: replace /metadata/ownerReferences/0/apiVersion "apps/v1", replace /metadata/ownerReferences/0/kind "Deployment", replace /metadata/ownerReferences/0/uid "00000000-0000-4000-8000-000000000001", remove /metadata/ownerReferences/0/controller
+      event Warning PrimaryKept: the primary goes on serving: the target holds a version that was not promoted
+      patch canaries/web: remove /metadata/finalizers/0
+    "#);
 }
 
 #[tokio::test(start_paused = true)]
@@ -999,6 +1101,21 @@ async fn a_rollout_of_five_steps_makes_few_requests() {
 }
 
 // ---- helpers ----
+
+/// The Canary was deleted after a version was taken back, which the target still holds.
+async fn deleted_with_an_unpromoted_version() -> Cluster {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.prometheus.says(Says::Value(0.0));
+    cluster.deploy("web:2");
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Failed");
+    cluster.forget();
+    cluster.delete_canary();
+    cluster.settle().await;
+    assert_eq!(cluster.find(CANARIES, NAME), None);
+    cluster.server.collect_garbage();
+    cluster
+}
 
 /// Does something right before the first request that `picks` arrives.
 fn once(cluster: &Cluster, picks: impl Fn(&Request) -> bool + Send + 'static, act: impl FnOnce() + Send + 'static) {

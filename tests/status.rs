@@ -42,7 +42,14 @@ fn phases() -> impl Strategy<Value = Phase> {
         Farewell::Kept,
     ]);
     let analysis = (weights(), times(), counts(), counts(), option::of(times())).prop_map(
-        |(weight, since, failed, inconclusive, blocked)| Analysis { weight, since, failed, inconclusive, blocked },
+        |(weight, since, failed, inconclusive, blocked)| Analysis {
+            weight,
+            set: since,
+            since,
+            failed,
+            inconclusive,
+            blocked,
+        },
     );
     let promotion =
         (weights(), times(), option::of(".{0,20}")).prop_map(|(weight, since, undo)| Promotion { weight, since, undo });
@@ -63,6 +70,7 @@ fn states() -> impl Strategy<Value = State> {
         revision,
         hash,
         generation,
+        uid: "u".into(),
     });
     let pods = prop_oneof![
         Just(CanaryPods::Up),

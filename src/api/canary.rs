@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
     group = "serin.dev",
     version = "v1beta1",
     kind = "Canary",
+    doc = "Rolls out every new version of one app step by step, and takes it back when its metrics are bad.",
     plural = "canaries",
     shortname = "cn",
     category = "all",
@@ -116,6 +117,7 @@ pub struct Service {
     pub port_name: Option<String>,
     /// The pods' port, by number or name. Default: the Service's port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "int_or_string")]
     pub target_port: Option<IntOrString>,
     /// The port's application protocol, for example `kubernetes.io/h2c`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,6 +148,11 @@ pub struct Service {
     pub canary: Option<Metadata>,
 }
 
+/// Without the alternatives that `IntOrString` brings along: API servers before 1.22 cannot explain them.
+fn int_or_string(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"x-kubernetes-int-or-string": true})
+}
+
 /// Labels and annotations.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub struct Metadata {
@@ -166,7 +173,7 @@ pub type ServiceMetadata = Metadata;
 #[x_kube(
     validation = ("has(self.stepWeight) != has(self.stepWeights)", "write either stepWeight (for example 10) or stepWeights (for example [10, 30, 60])"),
     validation = ("!has(self.stepWeights) || !has(self.maxWeight)", "maxWeight goes with stepWeight; with stepWeights the last element is the maximum, so leave maxWeight out"),
-    validation = ("!has(self.stepWeights) || self.stepWeights.all(i, self.stepWeights.filter(j, j == i).size() == 1)", "stepWeights must rise: write each weight once, in ascending order")
+    validation = ("!has(self.stepWeights) || (self.stepWeights.isSorted() && self.stepWeights.all(i, self.stepWeights.filter(j, j == i).size() == 1))", "stepWeights must rise: write each weight once, in ascending order")
 )]
 pub struct Analysis {
     /// How long each step lasts, and the time between two checks; at least `1s`.

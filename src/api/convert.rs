@@ -4,6 +4,6 @@ mod plan;
 mod record;
 mod state;
 
-pub use plan::{Defaults, InvalidSpec, duration, plan};
+pub use plan::{Defaults, InvalidSpec, duration, farewell, plan};
 pub use record::{record, refused};
 pub use state::{InvalidStatus, state};

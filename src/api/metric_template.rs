@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
     group = "serin.dev",
     version = "v1beta1",
     kind = "MetricTemplate",
+    doc = "A query that Canaries refer to, and where to ask it.",
     plural = "metrictemplates",
     category = "all",
     namespaced,

@@ -19,7 +19,7 @@ pub use canary::{
     TargetKind, TargetRef, ThresholdRange,
 };
 pub use conditions::{Summary, set_conditions};
-pub use convert::{Defaults, InvalidSpec, InvalidStatus, duration, plan, record, refused, state};
+pub use convert::{Defaults, InvalidSpec, InvalidStatus, duration, farewell, plan, record, refused, state};
 pub use metric_template::{LocalRef, MetricProvider, MetricTemplate, MetricTemplateSpec, ProviderType};
 pub use route::{HeaderMatch, HttpMatch, ParentReference, StringMatch};
 pub use status::{CanaryStatus, CheckStatus, HistoryEntry, RevisionStatus, TargetStatus, WaitingStatus};

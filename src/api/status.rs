@@ -21,6 +21,10 @@ pub struct CanaryStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub since: Option<Timestamp>,
+    /// When the weight was set; the gateway's grace period counts from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub weight_since: Option<Timestamp>,
     /// When phase or weight changed last.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -102,6 +106,9 @@ pub struct TargetStatus {
     pub hash: String,
     /// The target's generation at which it was seen.
     pub generation: i64,
+    /// The target's UID.
+    #[serde(default)]
+    pub uid: String,
 }
 
 /// One version.

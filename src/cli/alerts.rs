@@ -37,7 +37,7 @@ pub(super) struct Alerts {
     #[arg(long, env = "SERIN_ALERT_WEBHOOK_URL", value_name = "URL", hide_env_values = true)]
     alert_webhook_url: Option<String>,
 
-    /// A receiver of `CloudEvents` that is told of every transition of every Canary, as a URL.
+    /// A receiver of CloudEvents that is told of every transition of every Canary, as a URL.
     #[arg(long, env = "SERIN_EVENT_SINK", value_name = "URL", hide_env_values = true)]
     event_sink: Option<String>,
 }

@@ -159,7 +159,7 @@ impl Intent<'_> {
             };
             match written {
                 Ok(written) if render(Some(&written))?.as_ref() == Some(&written) => return Ok(()),
-                Ok(_) => return Err(Error::Keep(key.clone())),
+                Ok(_) => return Err(Error::Keep(key.to_string())),
                 Err(error) if error.is_conflict() => {
                     self.still_newest().await?;
                     found = self.context.read(key).await?;
@@ -167,7 +167,7 @@ impl Intent<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::Supersede(key.clone()))
+        Err(Error::Supersede(key.to_string()))
     }
 
     /// Whether the recorded state still is the newest: an instance that stood still must not undo what came after.
@@ -175,6 +175,10 @@ impl Intent<'_> {
         let key = &self.rollout.key;
         let now = self.context.read(key).await?;
         let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
-        if version == self.canary.resource_version().as_deref() { Ok(()) } else { Err(Error::Supersede(key.clone())) }
+        if version == self.canary.resource_version().as_deref() {
+            Ok(())
+        } else {
+            Err(Error::Supersede(key.to_string()))
+        }
     }
 }

@@ -71,6 +71,7 @@ impl Cache {
     /// Remembers what the API server answered to a write.
     pub fn wrote(&self, key: Key, object: Value) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.retain(|_, (_, at)| at.elapsed() <= WATCH_LAG);
         written.insert(key, (object, Instant::now()));
     }
 

@@ -2,9 +2,10 @@
 
 use super::context::Context;
 use super::error::Error;
+use super::observe::{self, Found};
 use super::rollout::{Rollout, records};
 use crate::api::{Canary, CanaryStatus};
-use crate::domain::State;
+use crate::domain::{Revision, State};
 use crate::object;
 use crate::workload;
 use kube::ResourceExt;
@@ -26,7 +27,7 @@ pub(super) async fn finalizer(
     if canary.finalizers().iter().any(|name| name == FINALIZER) == present {
         return Ok(canary.clone());
     }
-    let decode = |source| Error::Decode { key: rollout.key.clone(), source };
+    let decode = |source| Error::Decode { object: rollout.key.to_string(), source };
     let found = serde_json::to_value(canary).map_err(decode)?;
     let mut finalizers: Vec<_> = canary.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
     if present {
@@ -38,22 +39,34 @@ pub(super) async fn finalizer(
     serde_json::from_value(changed).map_err(decode)
 }
 
-/// Makes sure that every version that `state` names is on record, before the state is.
-pub(super) async fn versions(
+/// Makes sure that every version that `state` names is on record, as far as it can still be seen.
+pub(super) async fn versions(context: &Context, rollout: &Rollout, state: &State, found: &Found) -> Result<(), Error> {
+    let (Some(target), Some(Ok(selector))) = (&found.target, &found.selector) else { return Ok(()) };
+    let template = rollout.workload.template(target);
+    if let Some(fence) = state.target.as_ref().filter(|fence| fence.hash.0 == object::hash(template)) {
+        version(context, rollout, &fence.revision, template, fence.generation).await?;
+    }
+    // A primary that was there before Serin is the only trace of its version.
+    if let (Some(promoted), Some(primary)) = (&state.promoted, &found.primary)
+        && observe::primary_revision(rollout, primary, selector) == *promoted
+    {
+        version(context, rollout, promoted, &rollout.workload.original(primary, selector), 0).await?;
+    }
+    Ok(())
+}
+
+async fn version(
     context: &Context,
     rollout: &Rollout,
-    state: &State,
-    target: Option<&Value>,
+    revision: &Revision,
+    template: &Value,
+    generation: i64,
 ) -> Result<(), Error> {
-    let (Some(fence), Some(target)) = (&state.target, target) else { return Ok(()) };
-    let template = rollout.workload.template(target);
-    let key = rollout.record(&fence.revision);
-    // The target may have moved on since; then its record was made when it was seen.
-    if fence.revision.0 != object::hash(template) || context.cache.get(&key).is_some() {
+    let key = rollout.record(revision);
+    if context.cache.get(&key).is_some() {
         return Ok(());
     }
-    let record = workload::record(&rollout.app, &fence.revision, template, fence.generation);
-    match context.create(&key, &record).await {
+    match context.create(&key, &workload::record(&rollout.app, revision, template, generation)).await {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some(409) => Ok(()),
         Err(error) => Err(error),

@@ -21,7 +21,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::timeout;
 
 /// The name under which fields are written.
@@ -50,6 +50,8 @@ pub struct Context {
     pub outbox: Option<Outbox>,
     /// Time.
     pub clock: Clock,
+    /// Whether every watch has listed its objects once.
+    filled: watch::Sender<bool>,
     /// As many passes at a time as the settings allow.
     slots: Semaphore,
     /// How many passes are due and wait for a slot.
@@ -76,6 +78,7 @@ impl Context {
         };
         Ok(Self {
             http: [connections(false)?, connections(true)?],
+            filled: watch::Sender::new(false),
             slots: Semaphore::new(settings.concurrency),
             waiting: AtomicUsize::new(0),
             client,
@@ -102,7 +105,7 @@ impl Context {
     /// When it cannot be read as one.
     pub fn newest(&self, canary: &Canary) -> Result<Canary, Error> {
         let key = canary_key(canary);
-        let decode = |source| Error::Decode { key: key.clone(), source };
+        let decode = |source| Error::Decode { object: key.to_string(), source };
         let watched = serde_json::to_value(canary).map_err(decode)?;
         let newest = self.cache.newest(&key, Some(watched)).unwrap_or_default();
         serde_json::from_value(newest).map_err(decode)
@@ -122,7 +125,7 @@ impl Context {
     /// # Errors
     /// When leadership is not certain, or the API server says no.
     pub async fn create(&self, key: &Key, object: &Value) -> Result<Value, Error> {
-        let decode = |source| Error::Decode { key: key.clone(), source };
+        let decode = |source| Error::Decode { object: key.to_string(), source };
         let object: DynamicObject = serde_json::from_value(object.clone()).map_err(decode)?;
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
         let made = self.write("create", key, self.api(key).create(&parameters, &object)).await?;
@@ -137,7 +140,7 @@ impl Context {
         let mut patch = json_patch::diff(found, wanted);
         let fence =
             json!({"op": "add", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]});
-        let fence = serde_json::from_value(fence).map_err(|source| Error::Patch { key: key.clone(), source })?;
+        let fence = serde_json::from_value(fence).map_err(|source| Error::Patch { object: key.to_string(), source })?;
         patch.0.push(fence);
         let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Json::<()>(patch);
@@ -154,7 +157,8 @@ impl Context {
         let api: Api<Canary> = Api::namespaced(self.client.clone(), &key.namespace);
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
         let canary = self.write("record", &key, api.replace_status(&key.name, &parameters, canary)).await?;
-        let value = serde_json::to_value(&canary).map_err(|source| Error::Decode { key: key.clone(), source })?;
+        let value =
+            serde_json::to_value(&canary).map_err(|source| Error::Decode { object: key.to_string(), source })?;
         self.cache.wrote(key, value);
         Ok(canary)
     }
@@ -210,11 +214,19 @@ impl Context {
         within(CALL_LIMIT.min(left), verb, key, call).await
     }
 
-    /// Returns when every watch has listed its objects once.
-    pub async fn filled(&self) {
+    /// Waits until every watch has listed its objects once, and lets the passes begin. To be called once: a store of
+    /// kube 5 wakes only the last of several that wait for it.
+    pub async fn fill(&self) {
         self.cache.ready().await;
         // An error means that the watch was dropped: the process is stopping.
         let _ = self.templates.wait_until_ready().await;
+        self.filled.send_replace(true);
+    }
+
+    /// Returns when every watch has listed its objects once.
+    pub async fn filled(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.filled.subscribe().wait_for(|filled| *filled).await;
     }
 
     /// Waits until a pass may begin; it ends when the permit is dropped.
@@ -265,8 +277,8 @@ async fn within<T>(
 ) -> Result<T, Error> {
     match timeout(limit, call).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(source)) => Err(Error::Call { verb, key: key.clone(), source: Box::new(source) }),
-        Err(_) => Err(Error::TimeOut { verb, key: key.clone(), limit }),
+        Ok(Err(source)) => Err(Error::Call { verb, object: key.to_string(), source: Box::new(source) }),
+        Err(_) => Err(Error::TimeOut { verb, object: key.to_string(), limit }),
     }
 }
 
@@ -279,5 +291,5 @@ pub(super) fn canary_key(canary: &impl Resource<DynamicType = ()>) -> Key {
 fn as_value(key: &Key, object: &DynamicObject) -> Result<Value, Error> {
     let mut object = object.clone();
     super::cache::slim(&mut object);
-    serde_json::to_value(&object).map_err(|source| Error::Decode { key: key.clone(), source })
+    serde_json::to_value(&object).map_err(|source| Error::Decode { object: key.to_string(), source })
 }

@@ -1,53 +1,52 @@
 //! Why a pass could not be finished.
 
-use super::cache::Key;
 use std::time::Duration;
 
 /// Why a pass could not be finished. It is tried again; what was recorded stays.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server said no, or nothing.
-    #[error("could not {verb} {key}")]
+    #[error("could not {verb} {object}")]
     Call {
         /// What was to be done.
         verb: &'static str,
         /// To what.
-        key: Key,
+        object: String,
         /// What it said.
         source: Box<kube::Error>,
     },
     /// The API server did not answer.
-    #[error("could not {verb} {key}: no answer within {}s", limit.as_secs())]
+    #[error("could not {verb} {object}: no answer within {}s", limit.as_secs())]
     TimeOut {
         /// What was to be done.
         verb: &'static str,
         /// To what.
-        key: Key,
+        object: String,
         /// How long it was given.
         limit: Duration,
     },
     /// Somebody else wrote in between; the next pass sees what.
     #[error("{0} was changed by somebody else in the middle of this pass")]
-    Supersede(Key),
+    Supersede(String),
     /// The API server, or a webhook in it, changed what was written.
     #[error("{0} does not keep what Serin writes; look for a webhook or a controller that changes it back")]
-    Keep(Key),
+    Keep(String),
     /// Not the leader, or not sure.
     #[error("this instance cannot be sure that it leads; it writes nothing")]
     Lead,
     /// What was read is no object of its kind.
-    #[error("could not read {key} as what it should be")]
+    #[error("could not read {object} as what it should be")]
     Decode {
         /// What was read.
-        key: Key,
+        object: String,
         /// What is wrong with it.
         source: serde_json::Error,
     },
     /// What is to be written makes no patch.
-    #[error("could not build a patch for {key}")]
+    #[error("could not build a patch for {object}")]
     Patch {
         /// What was to be written.
-        key: Key,
+        object: String,
         /// What is wrong with it.
         source: serde_json::Error,
     },

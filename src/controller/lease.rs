@@ -2,12 +2,12 @@
 //!
 //! Invariant: whenever [`Leadership::is_certain`] says yes, no other candidate that follows these rules can lead. It
 //! rests on two clocks that are never compared with each other. The leader counts from the moment *before* it sent its
-//! last successful renewal and stops [`MARGIN`] before the Lease ends; a candidate counts from the moment *after* it
+//! last successful renewal and stops `MARGIN` before the Lease ends; a candidate counts from the moment *after* it
 //! received a record that has not changed since, and waits at least as long as the Lease lasts. So a leader that is
 //! cut off, paused or slow falls silent before anybody else may speak, without having to be told. The times in the
 //! Lease itself are for people to read.
 //!
-//! What is left is a write that is sent in time and arrives more than [`MARGIN`] late. It cannot commit a decision,
+//! What is left is a write that is sent in time and arrives more than `MARGIN` late. It cannot commit a decision,
 //! because status writes carry the resource version that was read.
 
 mod candidate;

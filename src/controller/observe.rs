@@ -37,6 +37,28 @@ pub(super) fn look(context: &Context, rollout: &Rollout) -> Found {
     }
 }
 
+/// The version that a primary was given; one that does not say is of the version that its pods are made of.
+pub(super) fn primary_revision(rollout: &Rollout, primary: &Value, selector: &Selector) -> Revision {
+    let given = object::get(primary, &["metadata", "annotations", REVISION]).and_then(Value::as_str);
+    let made_of = || object::hash(&rollout.workload.original(primary, selector));
+    Revision(given.map_or_else(made_of, str::to_owned))
+}
+
+/// Whether the target can be rolled out; one that is missing can be waited for.
+pub(super) fn usable(rollout: &Rollout, found: &Found) -> Result<(), workload::Error> {
+    let Some(target) = &found.target else { return Ok(()) };
+    rollout.workload.selector(target)?;
+    rollout.workload.supported(target)?;
+    let made = [&found.primary, &found.versions[0], &found.versions[1]].into_iter().flatten();
+    match made.into_iter().find(|object| !object::is_serins(object)) {
+        None => Ok(()),
+        Some(foreign) => Err(workload::Error::Taken {
+            kind: foreign["kind"].as_str().unwrap_or_default().to_owned(),
+            name: foreign["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        }),
+    }
+}
+
 /// The same, in the core's words.
 pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted: bool) -> World {
     let workload = rollout.workload;
@@ -47,12 +69,13 @@ pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted
         target: found.target.as_ref().map(|target| TargetSeen {
             revision: Revision(object::hash(workload.template(target))),
             generation: object::get(target, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or_default(),
+            uid: object::get(target, &["metadata", "uid"]).and_then(Value::as_str).unwrap_or_default().to_owned(),
             replicas: workload.replicas(target),
             pods: workload.pods(target),
         }),
-        primary: found.primary.as_ref().map(|primary| {
-            let revision = object::get(primary, &["metadata", "annotations", REVISION]).and_then(Value::as_str);
-            Primary { revision: revision.map(|name| Revision(name.to_owned())), pods: workload.pods(primary) }
+        primary: found.primary.as_ref().map(|primary| Primary {
+            revision: selector.map(|selector| primary_revision(rollout, primary, selector)),
+            pods: workload.pods(primary),
         }),
         apex_on_primary: selector.is_some_and(|selector| workload::on_primary(selector, found.apex.as_ref())),
         routing: rollout.mesh.observe(&rollout.routed, &found.routes),

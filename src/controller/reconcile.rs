@@ -9,7 +9,7 @@ use super::error::Error;
 use super::observe::{self, Found};
 use super::rollout::Rollout;
 use super::{commit, tell};
-use crate::api::{self, Canary, CanarySpec, InvalidSpec};
+use crate::api::{self, Canary, InvalidSpec};
 use crate::domain::{CanaryPods, Decision, Farewell, Outcome, Phase, Plan, State, decide, questions};
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -28,7 +28,7 @@ const ATTEMPTS: usize = 3;
 pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Context>) -> Result<Action, Error> {
     let canary = match &guard.0 {
         Ok(canary) => context.newest(canary)?,
-        Err(broken) => return refuse_unreadable(&context, &broken.error, &*guard),
+        Err(broken) => return Ok(pass_over(&context, &broken.error, &*guard)),
     };
     let (rollout, plan) = match understand(&context, &canary) {
         Ok(understood) => understood,
@@ -38,8 +38,10 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Contex
     {
         return Ok(Action::await_change());
     }
-    let state = match api::state(canary.status.as_ref(), context.clock.now()) {
+    let now = context.clock.now();
+    let state = match api::state(canary.status.as_ref(), now) {
         Ok(state) => state,
+        Err(_) if canary.metadata.deletion_timestamp.is_some() => State::kept(now),
         Err(invalid) => return refuse(&context, &canary, "InvalidStatus", &invalid.to_string()).await,
     };
     let pass = Pass { context: &context, rollout: &rollout, plan: &plan };
@@ -47,24 +49,17 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Contex
         None => commit::finalizer(&context, &rollout, &canary, true).await?,
         Some(_) => canary,
     };
-    pass.run(canary, &state).await
+    Box::pin(pass.run(canary, &state)).await
 }
 
 fn understand(context: &Context, canary: &Canary) -> Result<(Rollout, Plan), InvalidSpec> {
     let rollout = Rollout::new(context, canary)?;
     let plan = match api::plan(&canary.spec, &context.defaults()) {
         // A deletion must not wait for an edit; handing the app back needs nothing that can be wrong here.
-        Err(_) if canary.metadata.deletion_timestamp.is_some() => {
-            api::plan(&farewell(&canary.spec), &context.defaults())?
-        }
+        Err(_) if canary.metadata.deletion_timestamp.is_some() => api::farewell(&context.defaults()),
         plan => plan?,
     };
     Ok((rollout, plan))
-}
-
-/// The spec without all that a deletion can do without.
-fn farewell(spec: &CanarySpec) -> CanarySpec {
-    CanarySpec { analysis: None, progress_deadline_seconds: None, ..spec.clone() }
 }
 
 /// What stays the same throughout a pass.
@@ -78,22 +73,24 @@ impl Pass<'_> {
     async fn run(&self, canary: Canary, state: &State) -> Result<Action, Error> {
         let Self { context, rollout, plan } = *self;
         let found = observe::look(context, rollout);
-        if let Some(Err(unusable)) = &found.selector
-            && !is_leaving_untouched(&canary, state)
-        {
+        let deleted = canary.metadata.deletion_timestamp.is_some();
+        if let (Err(unusable), false) = (observe::usable(rollout, &found), deleted) {
             return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await;
         }
-        let seen = observe::world(context, rollout, &found, canary.metadata.deletion_timestamp.is_some());
-        let outcome = match questions(plan, state, &seen) {
-            true => Some(observe::ask(context, rollout, &canary, &plan.metrics).await),
-            false => None,
+        let seen = observe::world(context, rollout, &found, deleted);
+        let outcome = if questions(plan, state, &seen) {
+            Some(observe::ask(context, rollout, &canary, &plan.metrics).await)
+        } else {
+            None
         };
         let (found, canary, next) = self.decide(canary, state, outcome.as_ref()).await?;
         let now = context.clock.now();
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now };
         let acted = intent.carry_out().await;
+        let recorded = commit::versions(context, rollout, &next.state, &found).await;
         tell::tell(context, rollout, &canary, &next.notes, outcome.as_ref()).await;
         acted?;
+        recorded?;
         self.finish(&canary, &next).await
     }
 
@@ -109,7 +106,10 @@ impl Pass<'_> {
             let found = observe::look(context, rollout);
             let seen = observe::world(context, rollout, &found, canary.metadata.deletion_timestamp.is_some());
             let next = decide(plan, state, &seen, outcome);
-            commit::versions(context, rollout, &next.state, found.target.as_ref()).await?;
+            // Traffic that must go waits for nothing, not even for a record.
+            if next.state.weight() >= state.weight() {
+                commit::versions(context, rollout, &next.state, &found).await?;
+            }
             let status =
                 api::record(canary.status.as_ref(), plan, &next, outcome, canary.metadata.generation, seen.now);
             match commit::status(context, &canary, status).await {
@@ -118,15 +118,16 @@ impl Pass<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::Supersede(rollout.key.clone()))
+        Err(Error::Supersede(rollout.key.to_string()))
     }
 
     /// The Canary as it is now, if nothing but its metadata has changed since it was read.
     async fn edited(&self, canary: &Canary, state: &State) -> Result<Canary, Error> {
         let key = &self.rollout.key;
-        let superseded = || Error::Supersede(key.clone());
+        let superseded = || Error::Supersede(key.to_string());
         let now = self.context.read(key).await?.ok_or_else(superseded)?;
-        let now: Canary = serde_json::from_value(now).map_err(|source| Error::Decode { key: key.clone(), source })?;
+        let now: Canary =
+            serde_json::from_value(now).map_err(|source| Error::Decode { object: key.to_string(), source })?;
         let recorded = api::state(now.status.as_ref(), Timestamp::UNIX_EPOCH).map_err(|_| superseded())?;
         let untouched = now.status.is_none() || recorded == *state;
         if untouched && now.spec == canary.spec { Ok(now) } else { Err(superseded()) }
@@ -144,13 +145,6 @@ impl Pass<'_> {
         }
         Ok(next.wake.map_or_else(Action::await_change, |at| Action::requeue(until(at, context.clock.now()))))
     }
-}
-
-/// Whether the Canary is being deleted and its app never was touched: then nothing about the app is in the way.
-fn is_leaving_untouched(canary: &Canary, state: &State) -> bool {
-    let untouched =
-        matches!(state.phase, Phase::Initializing { .. } | Phase::Terminating { stage: Farewell::Released, .. });
-    canary.metadata.deletion_timestamp.is_some() && untouched
 }
 
 /// Never in the past, and never busy.
@@ -172,9 +166,9 @@ async fn refuse(context: &Context, canary: &Canary, reason: &'static str, why: &
 }
 
 /// The API server's schema keeps such a Canary out; an older CRD may not.
-fn refuse_unreadable(context: &Context, why: &str, canary: &impl Resource<DynamicType = ()>) -> Result<Action, Error> {
+fn pass_over(context: &Context, why: &str, canary: &impl Resource<DynamicType = ()>) -> Action {
     let key = canary_key(canary);
     tracing::warn!(canary = %key, "the Canary cannot be read: {why}; compare it with kubectl explain canary.spec");
     context.succeeded(&key);
-    Ok(Action::await_change())
+    Action::await_change()
 }

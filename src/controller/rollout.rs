@@ -41,9 +41,6 @@ impl Rollout {
         };
         let workload = workload::by_kind(kind)
             .ok_or_else(|| InvalidSpec::Other(format!("spec.targetRef.kind: {kind} is not known")))?;
-        if let Some(timeout) = &service.timeout {
-            crate::api::duration("spec.service.timeout", timeout)?;
-        }
         let name = service.name.clone().unwrap_or_else(|| spec.target_ref.name.clone());
         let owner = owner(canary);
         Ok(Self {

@@ -1,7 +1,7 @@
 //! What wakes a pass: watches, and nothing that polls.
 
 use super::alerts::{Deliveries, Outbox};
-use super::cache::{Cache, slim};
+use super::cache::{Cache, Key, slim};
 use super::clock::Clock;
 use super::context::{Context, canary_key};
 use super::error::Error;
@@ -86,11 +86,11 @@ pub async fn run(
     let context = Arc::new(context);
     let watched = Arc::clone(&context);
     tokio::spawn(async move {
-        watched.filled().await;
+        watched.fill().await;
         readiness.set_ready();
     });
     let passes = controller.graceful_shutdown_on(stop).run(timed, retry, Arc::clone(&context));
-    passes.for_each(|result| after(&context, result)).await;
+    passes.for_each(async |result| after(&context, result)).await;
     Ok(deliveries)
 }
 
@@ -169,7 +169,7 @@ async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Err
     let key = canary_key(&*guard);
     context.filled().await;
     let _slot = context.slot().await;
-    let result = reconcile(Arc::clone(&guard), Arc::clone(&context)).await;
+    let result = Box::pin(reconcile(Arc::clone(&guard), Arc::clone(&context))).await;
     context.metrics.pass(if result.is_ok() { "ok" } else { "error" }, started.elapsed());
     match &result {
         Ok(_) => context.succeeded(&key),
@@ -196,10 +196,12 @@ fn retry(guard: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
 
 type Finished = Result<(ObjectRef<Guarded>, Action), ControllerError<Error, watcher::Error>>;
 
-async fn after(context: &Context, result: Finished) {
+fn after(context: &Context, result: Finished) {
     match result {
         Err(ControllerError::ObjectNotFound(gone)) => {
-            context.metrics.canary_gone(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
+            let namespace = gone.namespace.clone().unwrap_or_default();
+            context.metrics.canary_gone(&namespace, &gone.name);
+            context.succeeded(&Key { resource: ApiResource::erase::<Canary>(&()), namespace, name: gone.name.clone() });
         }
         // Told where they happen.
         Err(ControllerError::QueueError(_) | ControllerError::ReconcilerFailed(..)) | Ok(_) => {}

@@ -12,10 +12,10 @@ mod traces;
 pub use note::{Note, Reason, Waiting};
 
 use super::{
-    Acceptance, Analysis, CanaryPods, Farewell, OnInconclusive, Outcome, Phase, Plan, Promotion, Revision, Routing,
+    Acceptance, Analysis, CanaryPods, Farewell, OnInconclusive, Outcome, Phase, Plan, Primary, Promotion, Routing,
     State, Target, TargetSeen, Verdict, Weight, World, questions,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// The whole outcome of a pass: data, so that it can be logged, tested and replayed.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,12 +37,19 @@ pub fn decide(plan: &Plan, state: &State, seen: &World, outcome: Option<&Outcome
     if seen.deleted {
         return leave(plan, state, seen);
     }
-    if plan.suspend {
+    let decision = match &seen.target {
+        None => without_target(state, seen),
+        Some(target) => followed(state, target, transition(plan, state, seen, target, outcome)),
+    };
+    // What is suspended gains no traffic and starts nothing; traffic that must leave the canary leaves all the same.
+    let finished = matches!(decision.state.phase, Phase::Finalising { .. });
+    if plan.suspend && (decision.state.weight() >= state.weight() || finished) {
         return stay(state, Waiting::Suspended);
     }
-    let Some(target) = &seen.target else {
-        return without_target(state, seen);
-    };
+    decision
+}
+
+fn transition(plan: &Plan, state: &State, seen: &World, target: &TargetSeen, outcome: Option<&Outcome>) -> Decision {
     match &state.phase {
         Phase::Initializing { since } => initialize(plan, state, *since, seen, target),
         Phase::Initialized { since } | Phase::Succeeded { since } | Phase::Failed { since, .. } => {
@@ -50,19 +57,19 @@ pub fn decide(plan: &Plan, state: &State, seen: &World, outcome: Option<&Outcome
         }
         Phase::Progressing(analysis) => analyse(plan, state, analysis, seen, target, outcome),
         Phase::Promoting(promotion) => promote(plan, state, promotion, seen, target),
-        Phase::Finalising { since } => finalise(plan, state, *since, seen),
+        Phase::Finalising { since } => finalise(plan, state, *since, seen, target),
         Phase::Terminating { .. } => stay(state, Waiting::Nothing),
     }
 }
 
 /// The primary is made from the target, and gets the traffic once it is ready for it.
 fn initialize(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: &TargetSeen) -> Decision {
-    let left_over = seen.primary.as_ref().and_then(|primary| primary.revision.clone());
     let Some((promoted, fence)) = state.promoted.as_ref().zip(state.target.as_ref()) else {
-        return go(choose_first(state, left_over, target), Waiting::PrimaryMissing, vec![]);
+        let first = seen.primary.as_ref().and_then(|primary| take_over(state, primary));
+        return go(first.unwrap_or_else(|| trust(state, target)), Waiting::PrimaryMissing, vec![]);
     };
     if !fence.is(target) && fence.generation != LEFT_OVER {
-        return go(choose_first(state, None, target), Waiting::PrimaryMissing, vec![]);
+        return go(trust(state, target), Waiting::PrimaryMissing, vec![]);
     }
     if let Routing::Unusable(why) = &seen.routing {
         return stay(state, Waiting::RouteUnusable(why.clone()));
@@ -75,7 +82,7 @@ fn initialize(plan: &Plan, state: &State, since: Timestamp, seen: &World, target
             go(rested(state, Phase::Initialized { since: seen.now }), Waiting::RoutePending, vec![note])
         }
         Some(primary) => {
-            let deadline = since + plan.progress_deadline;
+            let deadline = later(since, plan.progress_deadline);
             let waiting = Waiting::PrimaryNotReady { pods: primary.pods, overdue: seen.now >= deadline };
             wake_at(stay(state, waiting), (seen.now < deadline).then_some(deadline))
         }
@@ -89,22 +96,25 @@ fn rest(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: &Tar
         News::Back if matches!(state.phase, Phase::Failed { .. }) => return restore(state, seen.now, target),
         News::Back | News::Same => {}
     }
-    let mut next = state.clone();
+    let at = |canary| State { canary, ..state.clone() };
     match (state.canary, without_traffic(plan, seen, since)) {
-        (CanaryPods::Down, _) => go(stopped(state, target), Waiting::Nothing, vec![]),
-        (_, Err(pending)) => {
-            next.canary = CanaryPods::Up;
-            wake_at(go(next, pending.waiting, vec![]), pending.until)
-        }
+        (CanaryPods::Up, Err(pending)) => wake_at(go(at(CanaryPods::Up), pending.waiting, vec![]), pending.until),
         (CanaryPods::Up, Ok(())) => {
-            next.canary = CanaryPods::Draining { since: seen.now };
-            wake_at(go(next, Waiting::Nothing, vec![]), Some(seen.now + plan.drain_delay))
+            let draining = at(CanaryPods::Draining { since: seen.now });
+            wake_at(go(draining, Waiting::Nothing, vec![]), Some(later(seen.now, plan.drain_delay)))
         }
-        (CanaryPods::Draining { since }, Ok(())) if seen.now < since + plan.drain_delay => {
-            wake_at(go(next, Waiting::Nothing, vec![]), Some(since + plan.drain_delay))
+        // Somebody leads traffic to the pods again: what was observed of them is no longer true.
+        (CanaryPods::Draining { .. }, Err(pending)) if !pending.silent => {
+            go(at(CanaryPods::Up), pending.waiting, vec![])
         }
-        (CanaryPods::Draining { .. }, Ok(())) if target.replicas > 0 => go(next, Waiting::Nothing, vec![]),
-        (CanaryPods::Draining { .. }, Ok(())) => go(stopped(state, target), Waiting::Nothing, vec![]),
+        (CanaryPods::Down, Err(pending)) if !pending.silent && target.replicas > 0 => {
+            go(at(CanaryPods::Up), pending.waiting, vec![])
+        }
+        (CanaryPods::Draining { since }, _) if seen.now < later(since, plan.drain_delay) => {
+            wake_at(go(state.clone(), Waiting::Nothing, vec![]), Some(later(since, plan.drain_delay)))
+        }
+        (CanaryPods::Draining { .. }, _) if target.replicas > 0 => go(state.clone(), Waiting::Nothing, vec![]),
+        (CanaryPods::Draining { .. } | CanaryPods::Down, _) => go(stopped(state, target), Waiting::Nothing, vec![]),
     }
 }
 
@@ -124,6 +134,9 @@ fn analyse(
     }
     let due = outcome.filter(|_| questions(plan, state, seen));
     let verdict = due.map(|outcome| (outcome, outcome.verdict()));
+    let hindrance = hindrance(plan, analysis, seen, target);
+    let blocked = hindrance.as_ref().map(|_| analysis.blocked.unwrap_or(seen.now));
+    let analysis = &Analysis { blocked, ..*analysis };
 
     if analysis.weight > Weight::ZERO && target.pods.lost() {
         return lose_pods(plan, state, analysis, seen.now);
@@ -135,43 +148,47 @@ fn analyse(
         let note = Note::new(Reason::Advanced, format!("the plan ends at {} now", plan.steps.max()));
         return at_weight(plan, state, analysis, plan.steps.max(), seen.now, note);
     }
-    if verdict.is_none() && analysis.weight > Weight::ZERO && seen.now < analysis.since + plan.interval {
+    let dwelling = analysis.weight > Weight::ZERO && seen.now < later(analysis.since, plan.interval);
+    if dwelling && !plan.skip_analysis {
         return dwell(plan, state, analysis);
     }
-    if let Some(pending) = hindrance(plan, analysis, seen, target) {
-        return blocked(plan, state, analysis, seen.now, pending, verdict.is_some());
+    if let Some((outcome, Verdict::Inconclusive)) = verdict {
+        return inconclusive(plan, state, analysis, seen.now, &outcome.sentences(Verdict::Inconclusive));
     }
-    match verdict {
-        None if plan.skip_analysis => {
-            promotion(state, analysis.weight, seen.now, "its pods are ready; skipAnalysis is set")
+    if let Some(pending) = hindrance {
+        return hindered(plan, state, analysis, seen.now, pending, verdict.is_some());
+    }
+    if plan.skip_analysis {
+        return promotion(state, analysis.weight, seen.now, target, "its pods are ready, and the analysis is skipped");
+    }
+    match (verdict, plan.steps.after(analysis.weight)) {
+        (None, Some(_)) if analysis.weight == Weight::ZERO => {
+            advance(plan, state, analysis, seen.now, "its pods are ready")
         }
-        None if analysis.weight == Weight::ZERO => advance(plan, state, analysis, seen.now, "its pods are ready"),
-        None => dwell(plan, state, analysis),
-        Some((outcome, Verdict::Inconclusive | Verdict::Fail)) => {
-            inconclusive(plan, state, analysis, seen.now, &outcome.sentences(Verdict::Inconclusive))
-        }
-        Some((_, Verdict::Pass)) if plan.steps.after(analysis.weight).is_none() => {
-            promotion(state, analysis.weight, seen.now, "every check passed at the last step")
-        }
-        Some((_, Verdict::Pass)) => advance(plan, state, analysis, seen.now, "every check passed"),
+        (None, _) => dwell(plan, state, analysis),
+        (Some(_), Some(_)) => advance(plan, state, analysis, seen.now, "every check passed"),
+        (Some(_), None) => promotion(state, analysis.weight, seen.now, target, "every check passed at the last step"),
     }
 }
 
 /// The primary is given the analysed record; if that does not work, the one before.
 fn promote(plan: &Plan, state: &State, promotion: &Promotion, seen: &World, target: &TargetSeen) -> Decision {
     let unchanged = state.target.as_ref().is_some_and(|fence| fence.is(target));
-    if promotion.weight > Weight::ZERO && (!unchanged || target.pods.lost()) {
-        let next = Promotion { weight: Weight::ZERO, ..promotion.clone() };
-        let why =
-            if unchanged { "its pods are not available" } else { "the target changed and its pods were not analysed" };
+    match news(state, target) {
+        News::Other if promotion.undo.is_some() => return supersede(state, seen.now, target),
+        News::Back if promotion.undo.is_some() => return restore(state, seen.now, target),
+        News::Other | News::Back | News::Same => {}
+    }
+    if let Some((weight, why)) = less_traffic(plan, promotion.weight, unchanged, target) {
         let note =
-            Note::warning(Reason::Retreated, format!("all traffic goes to the primary while it is updated: {why}"));
-        return go(State { phase: Phase::Promoting(next), ..state.clone() }, Waiting::Nothing, vec![note]);
+            Note::warning(Reason::Retreated, format!("canary weight {weight} while the primary is updated: {why}"));
+        let next = Promotion { weight, ..promotion.clone() };
+        return go(State { phase: Phase::Promoting(next), ..state.clone() }, Waiting::PrimaryMissing, vec![note]);
     }
     let pods = seen.primary.as_ref().map(|primary| primary.pods).unwrap_or_default();
     let runs = seen.primary.as_ref().and_then(|primary| primary.revision.as_ref());
     let ready = runs.is_some() && runs == state.primary_revision() && pods.ready(plan.primary_ready);
-    let deadline = promotion.since + plan.progress_deadline;
+    let deadline = later(promotion.since, plan.progress_deadline);
 
     match &promotion.undo {
         None if ready => {
@@ -196,18 +213,32 @@ fn promote(plan: &Plan, state: &State, promotion: &Promotion, seen: &World, targ
     }
 }
 
+/// How much less traffic the canary can have during a promotion, and why.
+fn less_traffic(plan: &Plan, weight: Weight, unchanged: bool, target: &TargetSeen) -> Option<(Weight, &'static str)> {
+    let (most, why) = if !unchanged {
+        (Weight::ZERO, "the target changed, and its new pods were not analysed")
+    } else if target.pods.lost() {
+        (Weight::ZERO, "not one of its pods is available")
+    } else {
+        (plan.steps.max(), "the plan ends there now")
+    };
+    (weight > most).then_some((most, why))
+}
+
 /// The promotion is over when the gateway shows it.
-fn finalise(plan: &Plan, state: &State, since: Timestamp, seen: &World) -> Decision {
-    match without_traffic(plan, seen, since) {
-        Err(pending) => wake_at(stay(state, pending.waiting), pending.until),
-        Ok(()) => {
-            let mut next = rested(state, Phase::Succeeded { since: seen.now });
-            next.canary = CanaryPods::Draining { since: seen.now };
-            let revision = state.promoted.as_ref().map(ToString::to_string).unwrap_or_default();
-            let note = Note::new(Reason::Succeeded, format!("revision {revision} is promoted"));
-            wake_at(go(next, Waiting::Nothing, vec![note]), Some(seen.now + plan.drain_delay))
-        }
+fn finalise(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: &TargetSeen) -> Decision {
+    if let Err(pending) = without_traffic(plan, seen, since) {
+        return match news(state, target) {
+            // The gateway may never show it; a fix must not wait for that.
+            News::Other => begin(state, seen.now, target),
+            News::Back | News::Same => wake_at(stay(state, pending.waiting), pending.until),
+        };
     }
+    let mut next = rested(state, Phase::Succeeded { since: seen.now });
+    next.canary = CanaryPods::Draining { since: seen.now };
+    let revision = state.promoted.as_ref().map(ToString::to_string).unwrap_or_default();
+    let note = Note::new(Reason::Succeeded, format!("revision {revision} is promoted"));
+    wake_at(go(next, Waiting::Nothing, vec![note]), Some(later(seen.now, plan.drain_delay)))
 }
 
 /// The app is handed back to its own workload, or, if that cannot be trusted, stays on the primary.
@@ -220,19 +251,19 @@ fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
     };
     let Phase::Terminating { since, stage } = state.phase else {
         let note = Note::new(Reason::Terminating, "the Canary is being deleted; the app is handed back".into());
+        let served = seen.apex_on_primary || matches!(seen.routing, Routing::Split(..) | Routing::Mixed);
         return match &seen.target {
-            _ if matches!(state.phase, Phase::Initializing { .. }) => {
+            _ if matches!(state.phase, Phase::Initializing { .. }) && !served => {
                 go(at(Farewell::Released), Waiting::Nothing, vec![note])
             }
             Some(target) if !runs_promoted(state, target) => keep("the target holds a version that was not promoted"),
             Some(_) | None => go(at(Farewell::Reviving), Waiting::Nothing, vec![note]),
         };
     };
-    let deadline = since + plan.progress_deadline;
-    let routed = matches!(seen.routing, Routing::Whole(_) | Routing::Missing | Routing::Unusable(_));
+    let deadline = later(since, plan.progress_deadline);
+    let drained = later(since, plan.drain_delay);
 
     match (stage, &seen.target) {
-        (Farewell::Reviving, None) => go(at(Farewell::Released), Waiting::Nothing, vec![]),
         (Farewell::Reviving, Some(target)) if !runs_promoted(state, target) => {
             keep("the target holds a version that was not promoted")
         }
@@ -243,14 +274,21 @@ fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
         (Farewell::Reviving, Some(target)) => {
             wake_at(stay(state, Waiting::CanaryNotReady { pods: target.pods }), Some(deadline))
         }
-        (Farewell::HandingOver, _) if !seen.apex_on_primary && routed => {
-            wake_at(go(at(Farewell::Draining), Waiting::Nothing, vec![]), Some(seen.now + plan.drain_delay))
+        (Farewell::HandingOver | Farewell::Draining, Some(target)) if target.pods.lost() => {
+            go(at(Farewell::Reviving), Waiting::CanaryNotReady { pods: target.pods }, vec![])
         }
-        (Farewell::HandingOver, _) => stay(state, Waiting::RoutePending),
-        (Farewell::Draining, _) if seen.now < since + plan.drain_delay => {
-            wake_at(stay(state, Waiting::Nothing), Some(since + plan.drain_delay))
-        }
-        (Farewell::Draining, _) => go(at(Farewell::Released), Waiting::Nothing, vec![]),
+        (Farewell::HandingOver, _) => match handed_over(plan, seen, since) {
+            Ok(()) => {
+                wake_at(go(at(Farewell::Draining), Waiting::Nothing, vec![]), Some(later(seen.now, plan.drain_delay)))
+            }
+            Err(_) if seen.now >= deadline => keep("the gateway did not take the route back"),
+            Err(pending) => {
+                let wake = pending.until.map_or(deadline, |until| until.min(deadline));
+                wake_at(stay(state, pending.waiting), Some(wake))
+            }
+        },
+        (Farewell::Draining, _) if seen.now < drained => wake_at(stay(state, Waiting::Nothing), Some(drained)),
+        (Farewell::Reviving, None) | (Farewell::Draining, _) => go(at(Farewell::Released), Waiting::Nothing, vec![]),
         (Farewell::Released | Farewell::Kept, _) => stay(state, Waiting::Nothing),
     }
 }
@@ -278,20 +316,25 @@ fn without_target(state: &State, seen: &World) -> Decision {
 /// The generation of a version that a primary was found with: no target has it, so the target is analysed.
 const LEFT_OVER: i64 = 0;
 
-/// Whatever the target is when Serin first sees it is trusted, unless a primary is already there.
-fn choose_first(state: &State, left_over: Option<Revision>, target: &TargetSeen) -> State {
-    let seen = Target::new(target);
-    let promoted = left_over.unwrap_or_else(|| seen.revision.clone());
-    let fence = if promoted == seen.revision {
-        seen
-    } else {
-        Target { revision: promoted.clone(), hash: promoted.clone(), generation: LEFT_OVER }
-    };
+/// Whatever the target is when Serin first sees it is trusted.
+fn trust(state: &State, target: &TargetSeen) -> State {
+    let fence = Target::new(target);
+    let promoted = fence.revision.clone();
     State { target: Some(fence), promoted: Some(promoted), replicas: target.replicas.max(1), ..state.clone() }
 }
 
+/// A primary that is there already serves: it keeps its version and its pods, and the target is analysed against it.
+fn take_over(state: &State, primary: &Primary) -> Option<State> {
+    let promoted = primary.revision.clone()?;
+    let fence =
+        Target { revision: promoted.clone(), hash: promoted.clone(), generation: LEFT_OVER, uid: String::new() };
+    let replicas = primary.pods.wanted.max(1);
+    Some(State { target: Some(fence), promoted: Some(promoted), replicas, ..state.clone() })
+}
+
 fn begin(state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
-    let analysis = Analysis { weight: Weight::ZERO, since: now, failed: 0, inconclusive: 0, blocked: Some(now) };
+    let analysis =
+        Analysis { weight: Weight::ZERO, set: now, since: now, failed: 0, inconclusive: 0, blocked: Some(now) };
     let next = State {
         phase: Phase::Progressing(analysis),
         target: Some(Target::new(target)),
@@ -315,7 +358,10 @@ fn supersede(state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
 }
 
 fn restore(state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
-    let next = State { target: Some(Target::new(target)), ..rested(state, Phase::Succeeded { since: now }) };
+    let rested = rested(state, Phase::Succeeded { since: now });
+    // Pods that are not there need not be started to be stopped.
+    let canary = if state.canary == CanaryPods::Down { CanaryPods::Down } else { CanaryPods::Up };
+    let next = State { target: Some(Target::new(target)), canary, ..rested };
     let text = format!("the target is back at the promoted revision {}; there is nothing to analyse", target.revision);
     go(next, Waiting::RoutePending, vec![Note::new(Reason::Restored, text)])
 }
@@ -327,8 +373,8 @@ fn advance(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, why:
 }
 
 fn at_weight(plan: &Plan, state: &State, analysis: &Analysis, weight: Weight, now: Timestamp, note: Note) -> Decision {
-    let next = Analysis { weight, since: now, inconclusive: 0, blocked: None, ..*analysis };
-    let until = now + plan.interval;
+    let next = Analysis { weight, set: now, since: now, inconclusive: 0, blocked: None, ..*analysis };
+    let until = later(now, plan.interval);
     wake_at(go(progressing(state, next), Waiting::Dwell { until }, vec![note]), Some(until))
 }
 
@@ -338,8 +384,10 @@ fn fail(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, why: &s
     if count >= plan.threshold {
         return failed(state, now, text);
     }
-    let next = Analysis { failed: count, inconclusive: 0, since: now, blocked: None, ..*analysis };
-    let note = Note::warning(Reason::CheckFailed, format!("held at weight {}: {text}", analysis.weight));
+    let weight = analysis.weight.min(plan.steps.max());
+    let set = if weight == analysis.weight { analysis.set } else { now };
+    let next = Analysis { weight, set, failed: count, inconclusive: 0, since: now, ..*analysis };
+    let note = Note::warning(Reason::CheckFailed, format!("held at weight {weight}: {text}"));
     hold(plan, progressing(state, next), now, Waiting::CheckFailed(text), note)
 }
 
@@ -349,10 +397,10 @@ fn inconclusive(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp,
     if count >= plan.inconclusive_limit && plan.on_inconclusive == OnInconclusive::Rollback {
         return failed(state, now, text);
     }
-    let next = Analysis { inconclusive: count.min(plan.inconclusive_limit), since: now, blocked: None, ..*analysis };
+    let next = Analysis { inconclusive: count.min(plan.inconclusive_limit), since: now, ..*analysis };
     let waiting = Waiting::Inconclusive(text.clone());
     if count > plan.inconclusive_limit {
-        return wake_at(go(progressing(state, next), waiting, vec![]), Some(now + plan.interval));
+        return wake_at(go(progressing(state, next), waiting, vec![]), Some(later(now, plan.interval)));
     }
     let note = Note::warning(Reason::Inconclusive, format!("held at weight {}: {text}", analysis.weight));
     hold(plan, progressing(state, next), now, waiting, note)
@@ -365,12 +413,14 @@ fn lose_pods(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp) ->
     if count >= plan.threshold {
         return failed(state, now, text);
     }
-    let next = Analysis { weight: Weight::ZERO, since: now, failed: count, inconclusive: 0, blocked: Some(now) };
+    let next =
+        Analysis { weight: Weight::ZERO, set: now, since: now, failed: count, inconclusive: 0, blocked: Some(now) };
     let note = Note::warning(Reason::Retreated, format!("all traffic goes to the primary: {text}"));
     hold(plan, progressing(state, next), now, Waiting::CheckFailed(text), note)
 }
 
-fn blocked(
+/// Pods or route are not as asked: nothing moves, until the progress deadline ends it.
+fn hindered(
     plan: &Plan,
     state: &State,
     analysis: &Analysis,
@@ -378,29 +428,28 @@ fn blocked(
     pending: Pending,
     judged: bool,
 ) -> Decision {
-    let since = analysis.blocked.unwrap_or(now);
-    let deadline = since + plan.progress_deadline;
+    let deadline = later(analysis.blocked.unwrap_or(now), plan.progress_deadline);
     if now >= deadline {
         let seconds = plan.progress_deadline.as_secs();
         return failed(state, now, format!("{} after the progress deadline of {seconds}s", pending.waiting));
     }
-    let judged_at = if judged { now } else { analysis.since };
-    let next = Analysis { blocked: Some(since), since: judged_at, ..*analysis };
-    let next_check = (analysis.weight > Weight::ZERO).then(|| judged_at + plan.interval).filter(|at| *at > now);
+    let since = if judged { now } else { analysis.since };
+    let next_check = (analysis.weight > Weight::ZERO).then(|| later(since, plan.interval).max(now));
     let wake = [Some(deadline), pending.until, next_check].into_iter().flatten().min();
-    wake_at(go(progressing(state, next), pending.waiting, vec![]), wake)
+    wake_at(go(progressing(state, Analysis { since, ..*analysis }), pending.waiting, vec![]), wake)
 }
 
 fn dwell(plan: &Plan, state: &State, analysis: &Analysis) -> Decision {
-    let until = analysis.since + plan.interval;
+    let until = later(analysis.since, plan.interval);
     Decision { state: state.clone(), notes: vec![], waiting: None, wake: Some(until) }
 }
 
-fn promotion(state: &State, weight: Weight, now: Timestamp, why: &str) -> Decision {
+fn promotion(state: &State, weight: Weight, now: Timestamp, target: &TargetSeen, why: &str) -> Decision {
     let revision = state.candidate().map(ToString::to_string).unwrap_or_default();
     let next = Promotion { weight, since: now, undo: None };
     let note = Note::new(Reason::Promoting, format!("the primary is given revision {revision}: {why}"));
-    go(State { phase: Phase::Promoting(next), ..state.clone() }, Waiting::PrimaryMissing, vec![note])
+    let replicas = target.replicas.max(1);
+    go(State { phase: Phase::Promoting(next), replicas, ..state.clone() }, Waiting::PrimaryMissing, vec![note])
 }
 
 fn failed(state: &State, now: Timestamp, why: String) -> Decision {
@@ -437,45 +486,86 @@ fn runs_promoted(state: &State, target: &TargetSeen) -> bool {
 struct Pending {
     waiting: Waiting,
     until: Option<Timestamp>,
+    /// Only the gateway's word is missing.
+    silent: bool,
+}
+
+impl Pending {
+    fn on(waiting: Waiting) -> Self {
+        Self { waiting, until: None, silent: false }
+    }
 }
 
 fn hindrance(plan: &Plan, analysis: &Analysis, seen: &World, target: &TargetSeen) -> Option<Pending> {
     if !target.pods.ready(plan.canary_ready) {
-        return Some(Pending { waiting: Waiting::CanaryNotReady { pods: target.pods }, until: None });
+        return Some(Pending::on(Waiting::CanaryNotReady { pods: target.pods }));
     }
-    shows(plan, &seen.routing, analysis.weight, analysis.since, seen.now).err()
+    shows(plan, &seen.routing, analysis.weight, analysis.set, seen.now).err()
 }
 
 /// Whether the gateway sends `weight` to the canary, which it was asked for at `asked`.
 fn shows(plan: &Plan, routing: &Routing, weight: Weight, asked: Timestamp, now: Timestamp) -> Result<(), Pending> {
-    let pending = |waiting, until| Err(Pending { waiting, until });
     match routing {
-        Routing::Unusable(why) => pending(Waiting::RouteUnusable(why.clone()), None),
-        Routing::Split(shown, acceptance) if *shown == weight => match acceptance {
-            Acceptance::Accepted => Ok(()),
-            Acceptance::Silent if now >= asked + plan.route_grace => Ok(()),
-            Acceptance::Silent => pending(Waiting::RoutePending, Some(asked + plan.route_grace)),
-            Acceptance::Pending => pending(Waiting::RoutePending, None),
-            Acceptance::Refused(why) => pending(Waiting::RouteRefused(why.clone()), None),
-        },
+        Routing::Unusable(why) => Err(Pending::on(Waiting::RouteUnusable(why.clone()))),
+        Routing::Split(shown, acceptance) if *shown == weight => accepted(plan, acceptance, asked, now),
         Routing::Split(..) | Routing::Missing | Routing::Whole(_) | Routing::Mixed => {
-            pending(Waiting::RoutePending, None)
+            Err(Pending::on(Waiting::RoutePending))
         }
+    }
+}
+
+/// Whether the gateway serves the route, which was written at `asked`. One that never reports is believed in the end.
+fn accepted(plan: &Plan, acceptance: &Acceptance, asked: Timestamp, now: Timestamp) -> Result<(), Pending> {
+    let believed = later(asked, plan.route_grace);
+    match acceptance {
+        Acceptance::Accepted => Ok(()),
+        Acceptance::Silent if now >= believed => Ok(()),
+        Acceptance::Silent => Err(Pending { waiting: Waiting::RoutePending, until: Some(believed), silent: true }),
+        Acceptance::Pending => Err(Pending::on(Waiting::RoutePending)),
+        Acceptance::Refused(why) => Err(Pending::on(Waiting::RouteRefused(why.clone()))),
     }
 }
 
 /// Whether no request can reach the target's pods, which was asked for at `asked`.
 fn without_traffic(plan: &Plan, seen: &World, asked: Timestamp) -> Result<(), Pending> {
     shows(plan, &seen.routing, Weight::ZERO, asked, seen.now)?;
-    if seen.apex_on_primary { Ok(()) } else { Err(Pending { waiting: Waiting::RoutePending, until: None }) }
+    if seen.apex_on_primary { Ok(()) } else { Err(Pending::on(Waiting::RoutePending)) }
+}
+
+/// Whether every request reaches the target's pods, which was asked for at `asked`.
+fn handed_over(plan: &Plan, seen: &World, asked: Timestamp) -> Result<(), Pending> {
+    match &seen.routing {
+        _ if seen.apex_on_primary => Err(Pending::on(Waiting::RoutePending)),
+        Routing::Whole(acceptance) => accepted(plan, acceptance, asked, seen.now),
+        Routing::Missing | Routing::Unusable(_) => Ok(()),
+        Routing::Split(..) | Routing::Mixed => Err(Pending::on(Waiting::RoutePending)),
+    }
+}
+
+/// The decision, with the fence at what was seen, if it records anything at all, or if the hash is another one now: the
+/// generation moves with every scaling, and a fence that is left behind would not hold when an upgrade changes the
+/// hashing.
+fn followed(state: &State, target: &TargetSeen, mut decision: Decision) -> Decision {
+    let records = decision.state != *state;
+    if let Some(fence) = decision.state.target.as_mut()
+        && fence.is(target)
+        && fence.generation != LEFT_OVER
+        && (records || fence.hash != target.revision)
+    {
+        *fence = fence.seen_again(target);
+    }
+    decision
 }
 
 /// No pods of the target are left. What happens to it while it has none is noted: the fence follows its generation,
 /// and pods that somebody asks for are pods of the app, which the primary is to have.
 fn stopped(state: &State, target: &TargetSeen) -> State {
-    let fence = state.target.as_ref().map(|fence| fence.seen_again(target));
+    let fence = match &state.target {
+        Some(fence) if fence.is(target) => fence.seen_again(target),
+        Some(_) | None => Target::new(target),
+    };
     let replicas = if target.replicas > 0 { target.replicas } else { state.replicas };
-    State { target: fence, canary: CanaryPods::Down, replicas, ..state.clone() }
+    State { target: Some(fence), canary: CanaryPods::Down, replicas, ..state.clone() }
 }
 
 fn progressing(state: &State, analysis: Analysis) -> State {
@@ -488,7 +578,12 @@ fn rested(state: &State, phase: Phase) -> State {
 }
 
 fn hold(plan: &Plan, state: State, now: Timestamp, waiting: Waiting, note: Note) -> Decision {
-    wake_at(go(state, waiting, vec![note]), Some(now + plan.interval))
+    wake_at(go(state, waiting, vec![note]), Some(later(now, plan.interval)))
+}
+
+/// A time that can be compared whatever was written in a spec or a status.
+fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 fn stay(state: &State, waiting: Waiting) -> Decision {

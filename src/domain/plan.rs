@@ -84,6 +84,12 @@ impl Steps {
         }
     }
 
+    /// All traffic in one step.
+    #[must_use]
+    pub fn at_once() -> Self {
+        Self(vec![Weight::FULL])
+    }
+
     /// `step`, twice `step`, … up to and including `max`.
     ///
     /// # Errors

@@ -13,6 +13,6 @@ pub fn questions(plan: &Plan, state: &State, seen: &World) -> bool {
         (Some(target), Some(seen)) => target.is(seen),
         (_, _) => false,
     };
-    let due = seen.now >= analysis.since + plan.interval;
-    due && same_version && analysis.weight > Weight::ZERO && !plan.suspend && !seen.deleted
+    let due = analysis.since.checked_add(plan.interval).is_ok_and(|due| seen.now >= due);
+    due && same_version && analysis.weight > Weight::ZERO && !plan.suspend && !plan.skip_analysis && !seen.deleted
 }

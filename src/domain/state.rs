@@ -29,8 +29,11 @@ pub struct Target {
     /// Its hash as it is computed now; differs from `revision` when an upgrade of Serin or Kubernetes changed
     /// how the same pods are hashed.
     pub hash: Revision,
-    /// `metadata.generation` at which it was seen: the same generation is the same version, whatever its hash.
+    /// `metadata.generation` at which it was seen: the same generation of the same object is the same version, whatever
+    /// its hash.
     pub generation: i64,
+    /// `metadata.uid`: an object that was made anew counts its generations from the beginning.
+    pub uid: String,
 }
 
 /// Where a rollout is.
@@ -81,6 +84,8 @@ pub enum Phase {
 pub struct Analysis {
     /// The canary's share now.
     pub weight: Weight,
+    /// When the weight was set: the gateway's grace period counts from here.
+    pub set: Timestamp,
     /// When the weight was set, or the last check judged: the interval counts from here.
     pub since: Timestamp,
     /// Checks that failed so far.
@@ -166,6 +171,12 @@ impl State {
         }
     }
 
+    /// The state of a Canary that goes without anything known of it: nothing that serves is touched.
+    #[must_use]
+    pub fn kept(now: Timestamp) -> Self {
+        Self { phase: Phase::Terminating { since: now, stage: Farewell::Kept }, ..Self::new(now) }
+    }
+
     /// Where requests are to go.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
@@ -218,10 +229,13 @@ impl State {
     /// How many pods the target is to have: never fewer than it has while it may have traffic (S2).
     #[must_use]
     pub fn scale(&self, plan: &Plan, now: Timestamp) -> Scale {
+        let drained = |since: Timestamp| since.checked_add(plan.drain_delay).is_ok_and(|drained| now >= drained);
         match (&self.phase, self.canary) {
             (Phase::Initializing { .. } | Phase::Terminating { stage: Farewell::Kept, .. }, _) => Scale::Keep,
             (_, CanaryPods::Up) => Scale::AtLeast(self.replicas),
-            (_, CanaryPods::Draining { since }) if now < since + plan.drain_delay => Scale::Keep,
+            // While suspended nobody watches whether the traffic stays away.
+            (_, CanaryPods::Draining { .. } | CanaryPods::Down) if plan.suspend => Scale::Keep,
+            (_, CanaryPods::Draining { since }) if !drained(since) => Scale::Keep,
             (_, CanaryPods::Draining { .. } | CanaryPods::Down) => Scale::Zero,
         }
     }
@@ -231,18 +245,23 @@ impl Target {
     /// The target as it is seen for the first time, or after a change.
     #[must_use]
     pub fn new(seen: &TargetSeen) -> Self {
-        Self { revision: seen.revision.clone(), hash: seen.revision.clone(), generation: seen.generation }
+        Self { revision: seen.revision.clone(), ..Self::seen(seen) }
     }
 
     /// Whether `seen` is still this version: the generation fences the hash.
     #[must_use]
     pub fn is(&self, seen: &TargetSeen) -> bool {
-        self.generation == seen.generation || self.hash == seen.revision
+        (self.generation == seen.generation && self.uid == seen.uid) || self.hash == seen.revision
     }
 
     /// The same version, as it is seen now.
     #[must_use]
     pub fn seen_again(&self, seen: &TargetSeen) -> Self {
-        Self { revision: self.revision.clone(), hash: seen.revision.clone(), generation: seen.generation }
+        Self { revision: self.revision.clone(), ..Self::seen(seen) }
+    }
+
+    fn seen(seen: &TargetSeen) -> Self {
+        let TargetSeen { revision, generation, uid, replicas: _, pods: _ } = seen.clone();
+        Self { hash: revision.clone(), revision, generation, uid }
     }
 }

@@ -58,7 +58,8 @@ impl Percent {
     /// How many of `count` this is, rounded up, so that more than 0 % is never 0 pods.
     #[must_use]
     pub fn of(self, count: u32) -> u32 {
-        (count * u32::from(self.0)).div_ceil(100)
+        let share = (u64::from(count) * u64::from(self.0)).div_ceil(100);
+        u32::try_from(share).unwrap_or(count)
     }
 }
 

@@ -27,6 +27,8 @@ pub struct TargetSeen {
     pub revision: Revision,
     /// `metadata.generation`.
     pub generation: i64,
+    /// `metadata.uid`.
+    pub uid: String,
     /// `spec.replicas`.
     pub replicas: u32,
     /// Its pods.
@@ -86,14 +88,14 @@ pub enum Acceptance {
 }
 
 impl Pods {
-    /// Whether all pods are of the newest template and `share` of them available. No pods are not ready.
+    /// Whether all pods are of the newest template and `share` of them available, but at least one.
     #[must_use]
     pub fn ready(&self, share: Percent) -> bool {
         self.current
             && self.wanted > 0
             && self.updated >= self.wanted
             && self.total <= self.updated
-            && self.available >= share.of(self.wanted)
+            && self.available >= share.of(self.wanted).max(1)
     }
 
     /// Whether not one pod can take a request.

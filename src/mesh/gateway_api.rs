@@ -46,6 +46,12 @@ impl Mesh for GatewayApi {
                 _ => Routing::Missing,
             };
         };
+        if let Some(port) = other_port(app, route) {
+            return Routing::Unusable(format!(
+                "HTTPRoute {name} sends to port {port} of the app, but service.port is {}; write the same port in both",
+                app.port
+            ));
+        }
         let kinds: Vec<_> = backend_lists(route).map(|backends| Rule::of(app, backends)).collect();
         if kinds.contains(&Rule::Shared) {
             return Routing::Unusable(format!(
@@ -129,6 +135,14 @@ fn is_service(app: &App, backend: &Value, name: &str) -> bool {
         && backend.get("namespace").is_none_or(|namespace| *namespace == app.namespace.as_str())
 }
 
+/// The Services of the two versions have the Canary's port only.
+fn other_port<'route>(app: &App, route: &'route Value) -> Option<&'route Value> {
+    let names = [app.name.clone(), primary(app), canary(app)];
+    let ours = |backend: &&Value| names.iter().any(|name| is_service(app, backend, name));
+    let ports = backend_lists(route).flatten().filter(ours).filter_map(|backend| backend.get("port"));
+    ports.into_iter().find(|port| **port != app.port)
+}
+
 fn backend_lists(route: &Value) -> impl Iterator<Item = &[Value]> {
     let rules = object::get(route, &["spec", "rules"]).and_then(Value::as_array);
     rules.into_iter().flatten().filter_map(|rule| rule.get("backendRefs")?.as_array()).map(Vec::as_slice)
@@ -188,10 +202,7 @@ fn own_route(app: &App, weight: Weight, found: Value) -> Value {
     route["kind"] = key.kind.into();
     object::set(&mut route, &["metadata", "name"], app.name.clone().into());
     object::set(&mut route, &["metadata", "namespace"], app.namespace.clone().into());
-    if !is_own(app, &route) {
-        object::set(&mut route, &["metadata", "ownerReferences"], json!([app.owner]));
-        object::set_metadata(&mut route, "labels", [("app.kubernetes.io/managed-by", "serin")]);
-    }
+    object::own(&mut route, &app.owner);
     object::put(&mut route, "spec", own_spec(app, weight));
     route
 }

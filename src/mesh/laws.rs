@@ -29,7 +29,7 @@ fn users_route() -> Value {
         "spec": {"parentRefs": [{"name": "gw"}], "x-unknown": {"kept": true}, "rules": [
             {"matches": [{"path": {"type": "PathPrefix", "value": "/api"}}],
              "filters": [{"type": "RequestHeaderModifier"}],
-             "backendRefs": [{"group": "", "kind": "Service", "name": "web", "port": 8080, "weight": 1, "filters": [{"x": 1}]}]},
+             "backendRefs": [{"group": "", "kind": "Service", "name": "web", "port": 80, "weight": 1, "filters": [{"x": 1}]}]},
             {"backendRefs": [{"name": "legacy", "port": 80}, {"name": "web", "namespace": "elsewhere", "port": 80}]},
             {"filters": [{"type": "RequestRedirect"}]},
         ]},
@@ -111,7 +111,7 @@ fn what_is_not_ours_is_unchanged() {
     let canary = &rendered["spec"]["rules"][0]["backendRefs"][1];
     assert_eq!(
         *canary,
-        json!({"group": "", "kind": "Service", "name": "web-canary", "port": 8080, "weight": 0, "filters": [{"x": 1}]})
+        json!({"group": "", "kind": "Service", "name": "web-canary", "port": 80, "weight": 0, "filters": [{"x": 1}]})
     );
 }
 
@@ -124,6 +124,8 @@ fn a_route_that_cannot_be_split_says_what_to_write() {
     };
     let lost = App { route: Route::default(), ..app() };
     assert!(sentence(&lost, None).contains("write gatewayRefs"));
+    let other_port = App { port: 8080, ..app() };
+    assert!(sentence(&other_port, Some(users_route())).contains("write the same port in both"));
     let mut shared = users_route();
     shared["spec"]["rules"][1]["backendRefs"][1]["namespace"] = "shop".into();
     assert!(sentence(&app(), Some(shared)).contains("a rule of its own"));

@@ -40,9 +40,13 @@ impl Channel for Teams {
     /// A connector answers 200 and says in words that it did not work.
     fn complaint(&self, status: StatusCode, body: &[u8]) -> Option<Answer> {
         let text = std::str::from_utf8(body).ok().filter(|_| status.is_success())?;
-        text.contains("delivery failed").then(|| match text.contains("HTTP error 429") {
-            true => Answer::later("Teams has too much to deliver"),
-            false => Answer::Refused("Teams could not deliver it".into()),
+        let is_late = text.contains("HTTP error 429");
+        text.contains("delivery failed").then(|| {
+            if is_late {
+                Answer::later("Teams has too much to deliver")
+            } else {
+                Answer::Refused("Teams could not deliver it".into())
+            }
         })
     }
 }

@@ -17,15 +17,22 @@ impl Workload for Deployment {
     }
 
     fn selector(&self, target: &Value) -> Result<Selector, Error> {
-        let name = object::get(target, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default();
-        if object::get(target, &["spec", "strategy", "type"]).is_some_and(|kind| kind == "Recreate") {
-            return Err(Error::Recreate { kind: "Deployment", name: name.to_owned() });
+        Selector::find("Deployment", name(target), object::get(target, &["spec", "selector", "matchLabels"]))
+    }
+
+    fn supported(&self, target: &Value) -> Result<(), Error> {
+        match object::get(target, &["spec", "strategy", "type"]).and_then(Value::as_str) {
+            Some("Recreate") => Err(Error::Recreate { kind: "Deployment", name: name(target).to_owned() }),
+            _ => Ok(()),
         }
-        Selector::find("Deployment", name, object::get(target, &["spec", "selector", "matchLabels"]))
     }
 
     fn template<'a>(&self, target: &'a Value) -> &'a Value {
         object::get(target, &["spec", "template"]).unwrap_or(&Value::Null)
+    }
+
+    fn original(&self, primary: &Value, selector: &Selector) -> Value {
+        labelled(self.template(primary), selector, &selector.value)
     }
 
     fn pods(&self, object: &Value) -> Pods {
@@ -48,10 +55,11 @@ impl Workload for Deployment {
         let selector = self.selector(target)?;
         let mut primary = match found {
             Some(found) => found.clone(),
-            None => new_primary(app, self.resource(), &selector),
+            None => new_primary(app, &self.resource(), &selector),
         };
+        object::own(&mut primary, &app.owner);
         if let Some(template) = wanted.template {
-            let template = renamed(template, &selector);
+            let template = labelled(template, &selector, &selector.primary());
             let given = object::get(&primary, &["metadata", "annotations", REVISION]);
             let same = given.and_then(Value::as_str) == Some(wanted.revision.0.as_str());
             if !same || !object::covers(self.template(&primary), &template) {
@@ -83,28 +91,31 @@ impl Workload for Deployment {
     }
 }
 
+fn name(target: &Value) -> &str {
+    object::get(target, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default()
+}
+
 fn as_count(value: &Value) -> u32 {
     value.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
 }
 
-fn new_primary(app: &App, resource: ApiResource, selector: &Selector) -> Value {
+fn new_primary(app: &App, resource: &ApiResource, selector: &Selector) -> Value {
     json!({
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "metadata": {
             "name": primary_name(app),
             "namespace": app.namespace,
-            "labels": {"app.kubernetes.io/managed-by": "serin", selector.key.clone(): selector.primary()},
-            "ownerReferences": [app.owner],
+            "labels": {selector.key.clone(): selector.primary()},
         },
         "spec": {"selector": {"matchLabels": {selector.key.clone(): selector.primary()}}},
     })
 }
 
 /// The template, with the one label that tells the versions apart; everything else is what was analysed (S3).
-fn renamed(template: &Value, selector: &Selector) -> Value {
+fn labelled(template: &Value, selector: &Selector, value: &str) -> Value {
     let mut template = template.clone();
-    object::set(&mut template, &["metadata", "labels", &selector.key], selector.primary().into());
+    object::set(&mut template, &["metadata", "labels", &selector.key], value.into());
     template
 }
 
@@ -147,7 +158,7 @@ mod tests {
     fn the_primary_is_the_record_with_one_label_renamed() {
         let recorded = target()["spec"]["template"].clone();
         let made = primary(None, Some(&recorded)).unwrap();
-        insta::assert_yaml_snapshot!(made, @r"
+        insta::assert_yaml_snapshot!(made, @r#"
         apiVersion: apps/v1
         kind: Deployment
         metadata:
@@ -173,9 +184,11 @@ mod tests {
                 tier: front
             spec:
               containers:
-                - image: 'web:1'
-        ");
+                - image: "web:1"
+        "#);
         assert_eq!(primary(Some(&made), Some(&recorded)).unwrap(), made, "again changes nothing");
+        let selector = Deployment.selector(&target()).unwrap();
+        assert_eq!(Deployment.original(&made, &selector), recorded, "and back");
     }
 
     #[test]
@@ -225,7 +238,7 @@ mod tests {
     fn a_strategy_that_stops_all_pods_is_refused() {
         let mut odd = target();
         odd["spec"]["strategy"] = json!({"type": "Recreate"});
-        let refusal = Deployment.selector(&odd).unwrap_err().to_string();
+        let refusal = Deployment.supported(&odd).unwrap_err().to_string();
         assert!(refusal.contains("write RollingUpdate"), "{refusal}");
     }
 }

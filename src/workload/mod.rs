@@ -83,6 +83,17 @@ pub enum Error {
         /// The target's name.
         name: String,
     },
+    /// Somebody else's object stands where Serin's has to be.
+    #[error(
+        "{kind} {name} exists and is not Serin's; delete or rename it, or hand it over to Serin with: kubectl annotate \
+         {kind} {name} serin.dev/adopt=true"
+    )]
+    Taken {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
     /// Nothing to make the primary of.
     #[error(
         "the record of revision {0} is missing, and there is no primary yet; change the target's pod template to record a new one"
@@ -118,11 +129,20 @@ pub trait Workload: Send + Sync {
     /// The label that tells its pods from the primary's.
     ///
     /// # Errors
-    /// When it has none that can be renamed, or cannot be rolled out for another reason.
+    /// When it has none that can be renamed.
     fn selector(&self, target: &Value) -> Result<Selector, Error>;
+
+    /// Whether it can be rolled out without an outage.
+    ///
+    /// # Errors
+    /// Says what to write instead.
+    fn supported(&self, target: &Value) -> Result<(), Error>;
 
     /// What its pods are made of.
     fn template<'a>(&self, target: &'a Value) -> &'a Value;
+
+    /// What the pods of a primary are made of, as the target would say it.
+    fn original(&self, primary: &Value, selector: &Selector) -> Value;
 
     /// Its pods.
     fn pods(&self, object: &Value) -> Pods;

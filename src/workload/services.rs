@@ -75,14 +75,10 @@ fn given_back(users: &Value) -> Value {
 }
 
 fn own(app: &App, found: Option<&Value>, name: &str, selector: Value, labels: &Labels) -> Value {
-    let mut service = found.cloned().unwrap_or_else(|| {
-        json!({
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": name, "namespace": app.namespace, "ownerReferences": [app.owner]},
-        })
-    });
-    object::set_metadata(&mut service, "labels", [("app.kubernetes.io/managed-by", "serin")]);
+    let mut service = found.cloned().unwrap_or_else(
+        || json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": app.namespace}}),
+    );
+    object::own(&mut service, &app.owner);
     object::set_metadata(&mut service, "labels", pairs(&labels.labels));
     object::set_metadata(&mut service, "annotations", pairs(&labels.annotations));
     object::set(&mut service, &["spec", "selector"], selector);

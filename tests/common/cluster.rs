@@ -394,7 +394,7 @@ impl Operator {
         let (done, running) = mpsc::channel::<()>();
         let held = tokio::task::spawn_blocking(move || running.recv());
         let guard: DeserializeGuard<Canary> = parse(canary);
-        let outcome = reconcile(Arc::new(guard), Arc::clone(&self.context)).await;
+        let outcome = Box::pin(reconcile(Arc::new(guard), Arc::clone(&self.context))).await;
         drop(done);
         let _ = held.await;
         outcome
@@ -449,7 +449,7 @@ pub(crate) fn canary_with(analysis: &Value) -> Value {
     canary
 }
 
-/// A MetricTemplate that asks `address`.
+/// A `MetricTemplate` that asks `address`.
 pub(crate) fn template(name: &str, address: &str, secret: Option<&str>) -> Value {
     let mut template = json!({
         "apiVersion": "serin.dev/v1beta1",

@@ -1,6 +1,7 @@
 //! Spec → [`Plan`].
 
-use crate::api::canary::{Analysis, CanarySpec, Metric, OnInconclusive as WireOnInconclusive};
+use crate::api::canary::{Analysis, CanarySpec, Metric, OnInconclusive as WireOnInconclusive, Service};
+use crate::api::route::{HeaderMatch, HttpMatch, StringMatch};
 use crate::domain::{InvalidPlan, Limits, OnInconclusive, Percent, Plan, Steps, Weight};
 use jiff::SignedDuration;
 
@@ -60,6 +61,21 @@ pub enum InvalidSpec {
          request-success-rate and request-duration"
     )]
     Query(String),
+    /// A metric with two queries.
+    #[error("spec.analysis.metrics: {0}: write either templateRef or query, not both")]
+    QueryTwice(String),
+    /// A maximum beside steps that have their own.
+    #[error(
+        "spec.analysis: maxWeight goes with stepWeight; with stepWeights the last element is the maximum, so leave \
+         maxWeight out"
+    )]
+    MaxWeight,
+    /// An address without a scheme.
+    #[error("spec.metricsServer: write the URL with its scheme, for example http://prometheus.monitoring:9090")]
+    MetricsServer,
+    /// A comparison with nothing, or with two things.
+    #[error("spec.service.match: {0}: write exactly one of {1}")]
+    Match(&'static str, &'static str),
     /// A metric name that appears twice.
     #[error("spec.analysis.metrics: {0} appears twice; give each metric a name of its own")]
     SameName(String),
@@ -74,10 +90,27 @@ pub enum InvalidSpec {
 /// Names the field and says what to write instead. The CRD's rules say the same at apply time, where the API server
 /// knows rules.
 pub fn plan(spec: &CanarySpec, defaults: &Defaults) -> Result<Plan, InvalidSpec> {
+    service(&spec.service)?;
+    if spec.metrics_server.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+        return Err(InvalidSpec::MetricsServer);
+    }
     let seconds = spec.progress_deadline_seconds.unwrap_or(PROGRESS_DEADLINE_SECONDS);
     let progress_deadline = SignedDuration::from_secs(within("spec.progressDeadlineSeconds", seconds, 1, i32::MAX)?);
-    let all = Plan {
-        steps: Steps::new(vec![Weight::FULL]).map_err(InvalidSpec::Steps)?,
+    let plan = Plan {
+        skip_analysis: spec.skip_analysis || spec.analysis.is_none(),
+        suspend: spec.suspend,
+        ..promote_when_ready(progress_deadline, defaults)
+    };
+    match &spec.analysis {
+        None => Ok(plan),
+        Some(analysis) => with_analysis(&plan, analysis),
+    }
+}
+
+/// The plan of a Canary without an analysis.
+fn promote_when_ready(progress_deadline: SignedDuration, defaults: &Defaults) -> Plan {
+    Plan {
+        steps: Steps::at_once(),
         interval: SignedDuration::from_secs(1),
         threshold: 1,
         inconclusive_limit: 1,
@@ -88,16 +121,18 @@ pub fn plan(spec: &CanarySpec, defaults: &Defaults) -> Result<Plan, InvalidSpec>
         primary_ready: Percent::ALL,
         drain_delay: defaults.drain_delay,
         route_grace: defaults.route_grace,
-        skip_analysis: spec.skip_analysis || spec.analysis.is_none(),
-        suspend: spec.suspend,
-    };
-    match &spec.analysis {
-        None => Ok(all),
-        Some(analysis) => with_analysis(all, analysis),
+        skip_analysis: true,
+        suspend: false,
     }
 }
 
-fn with_analysis(plan: Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> {
+/// The plan by which a Canary that is being deleted hands its app back: mistakes in its spec must not keep it.
+#[must_use]
+pub fn farewell(defaults: &Defaults) -> Plan {
+    promote_when_ready(SignedDuration::from_secs(i64::from(PROGRESS_DEADLINE_SECONDS)), defaults)
+}
+
+fn with_analysis(plan: &Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> {
     let interval = duration("spec.analysis.interval", &analysis.interval)?;
     if interval < SignedDuration::from_secs(1) {
         return Err(InvalidSpec::Interval);
@@ -122,8 +157,25 @@ fn with_analysis(plan: Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> {
         metrics: metrics(&analysis.metrics)?,
         canary_ready: percent("spec.analysis.canaryReadyThreshold", analysis.canary_ready_threshold)?,
         primary_ready: percent("spec.analysis.primaryReadyThreshold", analysis.primary_ready_threshold)?,
-        ..plan
+        ..plan.clone()
     })
+}
+
+fn service(service: &Service) -> Result<(), InvalidSpec> {
+    if let Some(timeout) = &service.timeout {
+        duration("spec.service.timeout", timeout)?;
+    }
+    for HttpMatch { uri, headers } in &service.matches {
+        if let Some(StringMatch { exact, prefix, regex }) = uri
+            && [exact, prefix, regex].into_iter().flatten().count() != 1
+        {
+            return Err(InvalidSpec::Match("uri", "exact, prefix and regex"));
+        }
+        if headers.values().any(|HeaderMatch { exact, regex }| exact.is_some() == regex.is_some()) {
+            return Err(InvalidSpec::Match("headers", "exact and regex"));
+        }
+    }
+    Ok(())
 }
 
 fn steps(analysis: &Analysis) -> Result<Steps, InvalidSpec> {
@@ -136,6 +188,7 @@ fn steps(analysis: &Analysis) -> Result<Steps, InvalidSpec> {
             weight("spec.analysis.stepWeight", step)?,
             weight("spec.analysis.maxWeight", analysis.max_weight.unwrap_or(100))?,
         ),
+        (None, Some(_)) if analysis.max_weight.is_some() => return Err(InvalidSpec::MaxWeight),
         (None, Some(weights)) => {
             let weights = weights.iter().map(|number| weight("spec.analysis.stepWeights", *number));
             Steps::new(weights.collect::<Result<_, _>>()?)
@@ -151,6 +204,9 @@ fn metrics(metrics: &[Metric]) -> Result<Vec<(String, Limits)>, InvalidSpec> {
         let name = &metric.name;
         if metric.template_ref.is_none() && metric.query.is_none() && !is_builtin(name) {
             return Err(InvalidSpec::Query(name.clone()));
+        }
+        if metric.template_ref.is_some() && metric.query.is_some() {
+            return Err(InvalidSpec::QueryTwice(name.clone()));
         }
         if checked.iter().any(|(other, _)| other == name) {
             return Err(InvalidSpec::SameName(name.clone()));

@@ -22,7 +22,7 @@ pub fn record(
 ) -> CanaryStatus {
     let old = old.cloned().unwrap_or_default();
     let State { phase, target, promoted, canary, replicas } = &decision.state;
-    let (since, failed, inconclusive, blocked, failure, stage) = details(phase);
+    let Details { since, weight_since, failed, inconclusive, blocked, failure, stage } = Details::of(phase);
     let weight = decision.state.weight();
     let step = i32::try_from(plan.steps.reached(weight)).unwrap_or(i32::MAX);
     let rolling = matches!(phase, Phase::Progressing(_) | Phase::Promoting(_));
@@ -43,6 +43,7 @@ pub fn record(
         observed_generation: generation,
         phase: Some(name(phase).to_owned()),
         since: Some(since),
+        weight_since,
         last_transition_time: if moved { Some(now) } else { old.last_transition_time },
         canary_weight: i32::from(weight.canary()),
         step,
@@ -58,6 +59,7 @@ pub fn record(
             revision: target.revision.0.clone(),
             hash: target.hash.0.clone(),
             generation: target.generation,
+            uid: target.uid.clone(),
         }),
         promoted: promoted.as_ref().map(revision),
         candidate: decision.state.candidate().map(revision),
@@ -101,22 +103,45 @@ fn failures(outcome: &Outcome) -> i32 {
     i32::from(outcome.verdict() == Verdict::Fail)
 }
 
-type Details = (Timestamp, i32, i32, Option<Timestamp>, Option<String>, Option<String>);
-
 /// What only some phases know.
-fn details(phase: &Phase) -> Details {
-    let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-    match phase {
-        Phase::Initializing { since }
-        | Phase::Initialized { since }
-        | Phase::Finalising { since }
-        | Phase::Succeeded { since } => (*since, 0, 0, None, None, None),
-        Phase::Progressing(Analysis { weight: _, since, failed, inconclusive, blocked }) => {
-            (*since, number(*failed), number(*inconclusive), *blocked, None, None)
+struct Details {
+    since: Timestamp,
+    weight_since: Option<Timestamp>,
+    failed: i32,
+    inconclusive: i32,
+    blocked: Option<Timestamp>,
+    failure: Option<String>,
+    stage: Option<String>,
+}
+
+impl Details {
+    fn of(phase: &Phase) -> Self {
+        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let none = |since| Self {
+            since,
+            weight_since: None,
+            failed: 0,
+            inconclusive: 0,
+            blocked: None,
+            failure: None,
+            stage: None,
+        };
+        match phase {
+            Phase::Initializing { since }
+            | Phase::Initialized { since }
+            | Phase::Finalising { since }
+            | Phase::Succeeded { since } => none(*since),
+            Phase::Progressing(Analysis { weight: _, set, since, failed, inconclusive, blocked }) => Self {
+                weight_since: Some(*set),
+                failed: number(*failed),
+                inconclusive: number(*inconclusive),
+                blocked: *blocked,
+                ..none(*since)
+            },
+            Phase::Promoting(Promotion { weight: _, since, undo }) => Self { failure: undo.clone(), ..none(*since) },
+            Phase::Failed { since, why } => Self { failure: Some(why.clone()), ..none(*since) },
+            Phase::Terminating { since, stage } => Self { stage: Some(format!("{stage:?}")), ..none(*since) },
         }
-        Phase::Promoting(Promotion { weight: _, since, undo }) => (*since, 0, 0, None, undo.clone(), None),
-        Phase::Failed { since, why } => (*since, 0, 0, None, Some(why.clone()), None),
-        Phase::Terminating { since, stage } => (*since, 0, 0, None, None, Some(format!("{stage:?}"))),
     }
 }
 

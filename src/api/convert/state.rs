@@ -3,6 +3,7 @@
 use crate::api::status::CanaryStatus;
 use crate::domain::{Analysis, CanaryPods, Farewell, Phase, Promotion, Revision, State, Target, Weight};
 use jiff::Timestamp;
+use std::fmt::Display;
 
 /// A status that no Serin wrote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +34,7 @@ pub fn state(status: Option<&CanaryStatus>, now: Timestamp) -> Result<State, Inv
         "Initialized" => Phase::Initialized { since },
         "Progressing" => Phase::Progressing(Analysis {
             weight,
+            set: status.weight_since.unwrap_or(since),
             since,
             failed: number("failedChecks", status.failed_checks)?,
             inconclusive: number("inconclusiveChecks", status.inconclusive_checks)?,
@@ -49,6 +51,7 @@ pub fn state(status: Option<&CanaryStatus>, now: Timestamp) -> Result<State, Inv
         revision: Revision(target.revision.clone()),
         hash: Revision(target.hash.clone()),
         generation: target.generation,
+        uid: target.uid.clone(),
     });
     let canary = match (status.canary_pods.as_deref(), status.draining_since) {
         (Some("Up"), _) => CanaryPods::Up,
@@ -76,6 +79,6 @@ fn farewell(stage: Option<&str>) -> Result<Farewell, InvalidStatus> {
     }
 }
 
-fn nonsense(field: &'static str, found: impl ToString) -> InvalidStatus {
+fn nonsense(field: &'static str, found: impl Display) -> InvalidStatus {
     InvalidStatus { field, found: found.to_string() }
 }

@@ -1,6 +1,6 @@
 //! What always holds, whatever happens (`DESIGN.md`, section 5).
 
-mod open;
+mod found;
 mod script;
 
 use super::{Decision, Reason, decide};
@@ -78,7 +78,9 @@ proptest! {
             }
             let released = stages.1 == Some(Farewell::Released) && stages.0 != stages.1;
             if released && !matches!(pass.before.phase, Phase::Initializing { .. }) {
-                prop_assert!(matches!(stages.0, Some(Farewell::Reviving | Farewell::Draining)), "{:#?}", pass);
+                prop_assert_eq!(stages.0, Some(Farewell::Draining), "{:#?}", pass);
+                let Phase::Terminating { since, .. } = pass.before.phase else { unreachable!() };
+                prop_assert!(pass.seen.now >= since + pass.plan.drain_delay, "{:#?}", pass);
             }
         }
     }
@@ -99,12 +101,9 @@ proptest! {
                 prop_assert!(matches!(before.phase, Phase::Promoting(Promotion { undo: None, .. })), "{:#?}", pass);
                 prop_assert_eq!(&after.promoted, &analysed);
             }
-            match &after.phase {
-                Phase::Promoting(Promotion { undo: None, .. }) => {
-                    prop_assert_eq!(after.primary_revision(), analysed.as_ref());
-                }
-                _ => prop_assert_eq!(after.primary_revision(), after.promoted.as_ref()),
-            }
+            let forward = matches!(after.phase, Phase::Promoting(Promotion { undo: None, .. }));
+            let wanted = if forward { &analysed } else { &after.promoted };
+            prop_assert_eq!(after.primary_revision(), wanted.as_ref());
         }
     }
 
@@ -210,6 +209,22 @@ proptest! {
     fn s8_what_was_not_asked_is_not_heard(script in scripts()) {
         for pass in script.play().0.iter().filter(|pass| pass.said.is_some() && !pass.asked) {
             prop_assert_eq!(&decide(&pass.plan, &pass.before, &pass.seen, None), &pass.decision);
+        }
+    }
+
+    #[test]
+    fn s9_only_a_canary_with_traffic_is_asked_about_and_not_before_its_time(script in scripts()) {
+        for pass in script.play().0 {
+            let target = pass.before.target.as_ref().zip(pass.seen.target.as_ref());
+            let due = match &pass.before.phase {
+                Phase::Progressing(analysis) if analysis.weight > Weight::ZERO => {
+                    pass.seen.now >= analysis.since + pass.plan.interval
+                }
+                _ => false,
+            };
+            let same = target.is_some_and(|(fence, seen)| fence.is(seen));
+            let held = pass.plan.suspend || pass.plan.skip_analysis || pass.seen.deleted;
+            prop_assert_eq!(pass.asked, due && same && !held, "{:#?}", pass);
         }
     }
 

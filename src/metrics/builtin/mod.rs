@@ -3,7 +3,7 @@
 //! Invariant: only requests to the canary are counted. A success rate is in percent and a canary whose requests all
 //! fail has 0, not nothing; a duration is the 99th percentile in milliseconds; without traffic neither has a value.
 //!
-//! A new gateway is one file with two templates, and one line in [`REGISTRY`].
+//! A new gateway is one file with two templates, and one line in `REGISTRY`.
 
 mod application;
 mod istio;

@@ -30,12 +30,20 @@ struct Step {
     deleted: bool,
     suspend: Option<bool>,
     edit: Option<Plan>,
-    target: Option<Option<(u32, Pods)>>,
-    primary: Option<Option<(Option<usize>, Pods)>>,
+    target: Odd<(u32, Pods)>,
+    primary: Odd<(Option<usize>, Pods)>,
     apex_on_primary: Option<bool>,
     routing: Option<Routing>,
     verdict: Verdict,
     said: Said,
+}
+
+/// A workload that may be other than Serin wants it.
+#[derive(Clone, Debug)]
+enum Odd<T> {
+    AsWanted,
+    Missing,
+    Other(T),
 }
 
 /// Whether the metrics answer.
@@ -106,13 +114,13 @@ fn step() -> impl Strategy<Value = Step> {
     let seconds = prop_oneof![8 => 0..=12_i64, 1 => -20..=-1_i64, 1 => 13..=100_i64];
     let user = (
         weighted(0.1, (0..VERSIONS, prop::bool::weighted(0.8))),
-        prop::bool::weighted(0.004),
+        prop::bool::weighted(0.008),
         weighted(0.06, prop::bool::weighted(0.3)),
         weighted(0.04, plans()),
     );
     let world = (
-        weighted(0.12, weighted(0.8, (0..4_u32, pods()))),
-        weighted(0.25, weighted(0.8, (weighted(0.8, 0..VERSIONS), pods()))),
+        odd(12, (0..4_u32, pods())),
+        odd(25, (weighted(0.8, 0..VERSIONS), pods())),
         weighted(0.08, any::<bool>()),
         weighted(0.12, routing()),
     );
@@ -122,6 +130,16 @@ fn step() -> impl Strategy<Value = Step> {
         let ((deploy, deleted, suspend, edit), (target, primary, apex_on_primary, routing)) = (user, world);
         Step { seconds, deploy, deleted, suspend, edit, target, primary, apex_on_primary, routing, verdict, said }
     })
+}
+
+/// In so many of a hundred passes not as wanted.
+fn odd<T: Clone + std::fmt::Debug>(percent: u32, other: impl Strategy<Value = T>) -> impl Strategy<Value = Odd<T>> {
+    let missing = percent.div_ceil(5);
+    prop_oneof![
+        100 - percent => Just(Odd::AsWanted),
+        missing => Just(Odd::Missing),
+        percent - missing => other.prop_map(Odd::Other),
+    ]
 }
 
 fn pods() -> impl Strategy<Value = Pods> {
@@ -180,12 +198,16 @@ impl Cluster {
         }
         self.plan.suspend = step.suspend.unwrap_or(self.plan.suspend);
         let mut seen = self.world(&Acceptance::Accepted);
-        if let Some(odd) = step.target {
-            seen.target = seen.target.zip(odd).map(|(seen, (replicas, pods))| TargetSeen { replicas, pods, ..seen });
-        }
-        if let Some(odd) = step.primary {
-            seen.primary = odd.map(|(version, pods)| Primary { revision: version.map(revision), pods });
-        }
+        seen.target = match step.target {
+            Odd::AsWanted => seen.target,
+            Odd::Missing => None,
+            Odd::Other((replicas, pods)) => seen.target.map(|seen| TargetSeen { replicas, pods, ..seen }),
+        };
+        seen.primary = match step.primary {
+            Odd::AsWanted => seen.primary,
+            Odd::Missing => None,
+            Odd::Other((version, pods)) => Some(Primary { revision: version.map(revision), pods }),
+        };
         seen.apex_on_primary = step.apex_on_primary.unwrap_or(seen.apex_on_primary);
         seen.routing = step.routing.clone().unwrap_or(seen.routing);
         let asked = questions(&self.plan, &self.state, &seen);
@@ -237,6 +259,7 @@ impl Cluster {
             target: Some(TargetSeen {
                 revision: revision(self.version),
                 generation: self.generation,
+                uid: "u".into(),
                 replicas: self.replicas,
                 pods: ready(self.replicas),
             }),

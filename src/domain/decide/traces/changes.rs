@@ -63,13 +63,8 @@ fn back_to_the_promoted_version_after_a_failure() {
     16s Failed           0 Down     a  -
     17s Failed           0 Down     a  -
         -- the target is a --
-    18s Succeeded        0 Up       a  RoutePending    Restored
-    19s Succeeded        0 Draining a  -
-    20s Succeeded        0 Draining a  -
-    21s Succeeded        0 Draining a  -
-    24s Succeeded        0 Draining a  -
-    25s Succeeded        0 Down     a  -
-    26s Succeeded        0 Down     a  -
+    18s Succeeded        0 Down     a  RoutePending    Restored
+    19s Succeeded        0 Down     a  -
     ");
 }
 

@@ -201,6 +201,7 @@ impl Cluster {
         let target = self.target.as_ref().map(|target| TargetSeen {
             revision: self.hash(target.version),
             generation: target.generation,
+            uid: "u".into(),
             replicas: target.replicas,
             pods: target.pods(self.broken.contains(&target.version)),
         });

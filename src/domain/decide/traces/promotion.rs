@@ -40,7 +40,7 @@ fn a_target_that_changes_loses_its_traffic_and_is_analysed_next() {
     cluster.settle();
     assert_snapshot!(cluster.log(), @r"
         -- the target is c --
-     0s Promoting        0 Up       b  -               Retreated
+     0s Promoting        0 Up       b  PrimaryNotReady Retreated
      1s Promoting        0 Up       b  PrimaryNotReady
      2s Finalising       0 Up       b  RoutePending    Finalising
      3s Succeeded        0 Draining b  -               Succeeded
@@ -67,7 +67,7 @@ fn pods_that_are_lost_lose_their_traffic() {
     cluster.target.as_mut().unwrap().missing = 2;
     cluster.until(|state| matches!(state.phase, Phase::Succeeded { .. }));
     assert_snapshot!(cluster.log(), @r"
-    0s Promoting        0 Up       b  -               Retreated
+    0s Promoting        0 Up       b  PrimaryNotReady Retreated
     1s Promoting        0 Up       b  PrimaryNotReady
     2s Finalising       0 Up       b  RoutePending    Finalising
     3s Succeeded        0 Draining b  -               Succeeded

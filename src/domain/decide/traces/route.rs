@@ -81,13 +81,10 @@ fn a_gateway_that_never_says_anything_is_believed_after_the_grace_period() {
     28s Finalising       0 Up       b  RoutePending    Finalising
     29s Finalising       0 Up       b  RoutePending
     33s Succeeded        0 Draining b  -               Succeeded
-    34s Succeeded        0 Up       b  RoutePending
-    35s Succeeded        0 Up       b  RoutePending
+    34s Succeeded        0 Draining b  -
     38s Succeeded        0 Draining b  -
-    39s Succeeded        0 Draining b  -
-    43s Succeeded        0 Draining b  -
-    44s Succeeded        0 Down     b  -
-    45s Succeeded        0 Down     b  -
+    39s Succeeded        0 Down     b  -
+    40s Succeeded        0 Down     b  -
     ");
 }
 
