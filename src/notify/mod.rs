@@ -4,7 +4,7 @@
 //! bounded size with title and text in it. Nothing here sends, waits or looks at a clock, and no address, token or body
 //! of an answer reaches a message for people.
 //!
-//! A new channel is one file and one line in [`REGISTRY`].
+//! A new channel is one file and one line in `REGISTRY`.
 
 mod answer;
 mod cloudevents;

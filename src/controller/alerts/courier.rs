@@ -19,6 +19,9 @@ use tokio::time::{sleep, timeout};
 /// How long one attempt may take, the reading of its Secret included. Chats answer within a second.
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// How much of that a process that just started may take to see the AlertProviders.
+const LISTED: Duration = Duration::from_secs(2);
+
 /// The waits before the second and the third attempt: a connection that broke, and a server that restarts.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 
@@ -129,8 +132,11 @@ impl Courier {
                 Ok((channel, endpoint))
             }
             Recipient::Provider { namespace, name } => {
-                // An error means that the watch was dropped: the process is stopping, and what is known is enough.
-                let _ = self.providers.wait_until_ready().await;
+                // An error in it means that the watch was dropped: the process is stopping, and what is known is enough.
+                if timeout(LISTED, self.providers.wait_until_ready()).await.is_err() {
+                    let why = "AlertProviders cannot be listed; their CRD has to be installed".into();
+                    return Err(Answer::Later { why, after: None });
+                }
                 let found = self.provider(namespace, name);
                 let provider = found.ok_or_else(|| Answer::Refused("it does not exist; create it".into()))?;
                 self.provided(namespace, &provider.spec).await

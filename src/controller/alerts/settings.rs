@@ -78,7 +78,7 @@ impl fmt::Debug for AlertSettings {
             .debug_struct("AlertSettings")
             .field("cluster_name", &self.cluster_name)
             .field("endpoints", &self.endpoints())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
