@@ -6,6 +6,7 @@ pub mod controller;
 pub mod domain;
 pub mod mesh;
 pub mod metrics;
+pub mod notify;
 pub mod object;
 pub mod server;
 pub mod telemetry;

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::cel::{ValidationErrors, Validator};
 use serde_json::{Value, json};
-use serin::api::{Canary, CanarySpec, Defaults, MetricTemplate, crds, plan};
+use serin::api::{AlertProvider, Canary, CanarySpec, Defaults, MetricTemplate, crds, plan};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -57,7 +57,7 @@ fn every_field_is_described() {
                 }
             }
         });
-        silent.retain(|path| !matches!(path.as_str(), "Canary.spec" | "MetricTemplate.spec"));
+        silent.retain(|path| !matches!(path.as_str(), "Canary.spec" | "MetricTemplate.spec" | "AlertProvider.spec"));
         assert!(silent.is_empty(), "no description: {silent:?}");
         assert!(schema["properties"]["spec"]["description"].is_string(), "{kind}");
     }
@@ -234,6 +234,19 @@ fn the_api_server_refuses_nonsense_with_a_sentence() {
     let template = json!({"spec": {"provider": {"type": "prometheus", "address": "prometheus:9090"}, "query": "1"}});
     let sentence = "write the URL with its scheme, for example http://prometheus.monitoring:9090";
     assert_eq!(rules_say("MetricTemplate", &template), [sentence]);
+    let provider = |spec: Value| rules_say("AlertProvider", &json!({"spec": spec}));
+    assert_eq!(
+        provider(json!({"type": "slack", "channel": "releases"})),
+        ["write the address, or name in secretRef a Secret with the key address (or, for a Slack bot, token)"]
+    );
+    assert_eq!(
+        provider(json!({"type": "slack", "address": "hooks.slack.com/services/x"})),
+        ["write the URL with its scheme, for example https://hooks.slack.com/services/…"]
+    );
+    assert_eq!(
+        provider(json!({"type": "slack", "secretRef": {"name": "slack"}, "proxy": "proxy:3128"})),
+        ["write the proxy's URL with its scheme, for example http://proxy.example:3128"]
+    );
 }
 
 #[test]
@@ -302,6 +315,12 @@ fn good_specs_are_accepted() {
     let template =
         json!({"spec": {"provider": {"type": "prometheus", "address": "http://prometheus:9090"}, "query": "1"}});
     assert_eq!(rules_say("MetricTemplate", &template), Vec::<String>::new());
+    for spec in [
+        json!({"type": "slack", "channel": "general", "username": "flagger", "address": "https://hooks.slack.com/x"}),
+        json!({"type": "generic", "secretRef": {"name": "hook"}, "proxy": "http://proxy:3128"}),
+    ] {
+        assert_eq!(rules_say("AlertProvider", &json!({"spec": spec})), Vec::<String>::new(), "{spec}");
+    }
 }
 
 #[test]
@@ -315,6 +334,25 @@ fn an_object_reads_back_as_it_was_written() {
         "spec": {"provider": {"type": "prometheus", "address": "http://prometheus:9090", "insecureSkipVerify": false}, "query": "1"}});
     let read: MetricTemplate = serde_json::from_value(template.clone()).expect("it can be read");
     assert_eq!(json!(read), template);
+    let provider = json!({"apiVersion": "serin.dev/v1beta1", "kind": "AlertProvider", "metadata": {"name": "on-call"},
+        "spec": {"type": "slack", "channel": "on-call", "proxy": "http://proxy:3128", "secretRef": {"name": "slack"}}});
+    let read: AlertProvider = serde_json::from_value(provider.clone()).expect("it can be read");
+    assert_eq!(json!(read), provider);
+}
+
+#[test]
+fn an_alert_of_flaggers_means_what_is_documented() {
+    for severity in ["", "info", "warn", "error"] {
+        let alert =
+            json!({"name": "on-call", "severity": severity, "providerRef": {"name": "slack", "namespace": "ops"}});
+        let canary = with(&json!({"analysis": {"alerts": [alert]}}));
+        assert_eq!(rules_say("Canary", &canary), Vec::<String>::new(), "{severity}");
+        let read: Canary = serde_json::from_value(canary).expect("it can be read");
+        assert_eq!(json!(read)["spec"]["analysis"]["alerts"], json!([alert]));
+    }
+    let wrong = json!({"name": "on-call", "severity": "warning", "providerRef": {"name": "slack"}});
+    let read: Result<Canary, _> = serde_json::from_value(with(&json!({"analysis": {"alerts": [wrong]}})));
+    assert!(read.is_err());
 }
 
 // ---- helpers ----
@@ -354,7 +392,7 @@ fn serin_says(canary: &Value) -> Result<(), String> {
 }
 
 fn schemas() -> Vec<(&'static str, Value)> {
-    let kinds = ["Canary", "MetricTemplate"];
+    let kinds = ["Canary", "MetricTemplate", "AlertProvider"];
     let schema = |definition: CustomResourceDefinition| {
         let kind = kinds.into_iter().find(|kind| *kind == definition.spec.names.kind).expect("a known kind");
         let schema = definition.spec.versions[0].schema.as_ref().and_then(|schema| schema.open_api_v3_schema.clone());

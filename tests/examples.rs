@@ -4,7 +4,8 @@ use jiff::SignedDuration;
 use kube::CustomResourceExt;
 use kube::core::cel::Validator;
 use serde_json::Value;
-use serin::api::{Canary, Defaults, MetricTemplate, plan};
+use serin::api::{AlertProvider, Canary, Defaults, MetricTemplate, plan};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,13 +19,13 @@ fn shown() -> Vec<(String, Value)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let examples =
         files(&root.join("examples")).into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
-    let documents =
-        ["README.md", "docs/metrics.md", "docs/targets.md"].map(|name| root.join(name)).into_iter().flat_map(|path| {
-            let text = fs::read_to_string(&path).unwrap();
-            let blocks: Vec<String> =
-                text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
-            blocks.into_iter().map(move |block| (path.clone(), block))
-        });
+    let names = ["README.md", "docs/metrics.md", "docs/alerts.md", "docs/targets.md"];
+    let documents = names.map(|name| root.join(name)).into_iter().flat_map(|path| {
+        let text = fs::read_to_string(&path).unwrap();
+        let blocks: Vec<String> =
+            text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
+        blocks.into_iter().map(move |block| (path.clone(), block))
+    });
     let parse = |(path, text): (PathBuf, String)| {
         let place = path.strip_prefix(root).unwrap().display().to_string();
         let parts: Vec<_> = text.split("\n---\n").map(str::to_owned).collect();
@@ -65,6 +66,7 @@ fn unknown_fields(place: &str, schema: &Value, value: &Value) {
 fn every_manifest_that_is_shown_is_accepted() {
     let defaults = Defaults { drain_delay: SignedDuration::ZERO, route_grace: SignedDuration::ZERO };
     let mut canaries = 0;
+    let mut told = BTreeSet::new();
     for (place, value) in shown() {
         match value["kind"].as_str() {
             Some("Canary") => {
@@ -74,8 +76,14 @@ fn every_manifest_that_is_shown_is_accepted() {
                 canaries += 1;
             }
             Some("MetricTemplate") => check::<MetricTemplate>(&place, &value),
+            Some("AlertProvider") => {
+                check::<AlertProvider>(&place, &value);
+                let provider: AlertProvider = serde_json::from_value(value).unwrap();
+                told.insert(provider.spec.kind.name());
+            }
             _ => {}
         }
     }
     assert!(canaries >= 4, "only {canaries} Canaries were found in examples and documents");
+    assert_eq!(told, ["discord", "gchat", "generic", "msteams", "rocket", "slack"].into(), "one of each kind");
 }

@@ -134,7 +134,7 @@ async fn live() -> ApiServer {
             stop.send(()).expect("the controller runs until it is stopped");
         },
     );
-    let () = ended;
+    ended.finish().await;
     term.release().await.expect("the Lease can be given back");
     cluster.abort();
     server

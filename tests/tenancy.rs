@@ -54,14 +54,18 @@ async fn only_the_given_namespaces_are_watched_and_written() {
         .collect();
     lists.sort();
     insta::assert_snapshot!(lists.join("\n"), @r"
+    blog/alertproviders
     blog/canaries
     blog/controllerrevisions
+    blog/daemonsets
     blog/deployments
     blog/httproutes
     blog/metrictemplates
     blog/services
+    shop/alertproviders
     shop/canaries
     shop/controllerrevisions
+    shop/daemonsets
     shop/deployments
     shop/httproutes
     shop/metrictemplates
@@ -82,7 +86,7 @@ async fn without_namespaces_one_watch_of_each_kind_covers_all() {
     let requests = cluster.server.requests();
     let watched = |verb| requests.iter().filter(move |request| request.verb == verb);
     assert!(watched(Verb::List).chain(watched(Verb::Watch)).all(|request| request.namespace.is_none()));
-    assert_eq!(watched(Verb::List).count(), 6);
+    assert_eq!(watched(Verb::List).count(), 8);
 }
 
 #[tokio::test]
@@ -403,7 +407,7 @@ impl Cluster {
         let leadership = Leadership::lasting(Duration::from_hours(24));
         let metrics = Arc::new(Metrics::new());
         let operator = run(self.server.client(), settings, leadership, metrics, readiness.clone(), stopped);
-        self.tasks.push(tokio::spawn(async { operator.await.expect("the controller runs") }));
+        self.tasks.push(tokio::spawn(async { drop(operator.await.expect("the controller runs")) }));
         self.stops.push(stop);
         self.readiness = Some(readiness);
     }

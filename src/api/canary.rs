@@ -1,5 +1,6 @@
 //! `Canary`: one app whose new versions are rolled out step by step.
 
+use super::alert::Alert;
 use super::route::{HttpMatch, ParentReference};
 use super::status::CanaryStatus;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -204,6 +205,10 @@ pub struct Analysis {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub metrics: Vec<Metric>,
+    /// Who is told what happens. Without any, the operator's default alerts are sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub alerts: Vec<Alert>,
     /// Checks in a row without a usable answer after which `onInconclusive` decides. Default: as many as `threshold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]

@@ -5,6 +5,7 @@
 
 #![allow(unreachable_pub, reason = "the derive of KubeSchema writes a second, private struct for each")]
 
+mod alert;
 mod canary;
 mod conditions;
 mod convert;
@@ -12,6 +13,7 @@ mod metric_template;
 mod route;
 mod status;
 
+pub use alert::{Alert, AlertProvider, AlertProviderSpec, AlertProviderType, AlertSeverity};
 pub use canary::{
     Analysis, Canary, CanarySpec, Metadata, Metric, NamespacedRef, OnInconclusive, Provider, Service, ServiceMetadata,
     TargetRef, ThresholdRange,
@@ -33,5 +35,5 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "serin");
 /// The definitions of all kinds, as they are applied to a cluster.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![Canary::crd(), MetricTemplate::crd()]
+    vec![Canary::crd(), MetricTemplate::crd(), AlertProvider::crd()]
 }

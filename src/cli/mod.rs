@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod alerts;
 mod client;
 mod crds;
 mod run;

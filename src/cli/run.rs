@@ -16,16 +16,17 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::alerts::Alerts;
 use super::signals::Stop;
 use super::tenancy::Tenancy;
 use super::{client, values};
 use crate::controller::lease::{Candidate, Term};
-use crate::controller::{self, Settings};
+use crate::controller::{self, Deliveries, Settings};
 use crate::server::{self, Readiness};
 use crate::telemetry::{LogFormat, Metrics, chain, init_logging};
 
-/// Running passes may take this long after the wish to stop. With the two limits below it stays under the 30 s after which
-/// Kubernetes kills a Pod.
+/// Running passes may take this long after the wish to stop. With the two limits below, and the 3 s of the last
+/// alerts, it stays under the 30 s after which Kubernetes kills a Pod.
 const PASSES_END: Duration = Duration::from_secs(20);
 
 /// The Lease is one write, rarely three.
@@ -114,6 +115,9 @@ pub(super) struct Run {
     /// What a line of the log looks like, on standard error.
     #[arg(long, env = "SERIN_LOG_FORMAT", value_name = "FORMAT", default_value = "json")]
     log_format: Format,
+
+    #[command(flatten)]
+    alerts: Alerts,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -180,6 +184,7 @@ impl Run {
             query_timeout: self.query_timeout,
             concurrency: usize::from(self.concurrency),
             tenancy: self.tenancy.settings(),
+            alerts: self.alerts.settings(),
         }
     }
 }
@@ -203,14 +208,17 @@ impl Operator {
 
         // An error leaves `main` at once, and with it everything that still runs.
         let end = tokio::select! {
-            result = passes => result.map(|()| End::Finished).context("the controller failed"),
+            result = passes => result.map(End::Finished).context("the controller failed"),
             () = overdue(&stop) => Ok(End::Overdue),
             lost = term.keep() => Err(lost).context("leadership was lost"),
             error = server.failure() => Err(error),
         };
         metrics.leading(false);
         match end? {
-            End::Finished => release(term).await,
+            End::Finished(last_alerts) => {
+                release(term).await;
+                last_alerts.finish().await;
+            }
             // A write may still be on its way, so the Lease is not given back but ends by itself.
             End::Overdue => tracing::warn!(seconds = PASSES_END.as_secs(), "passes did not end in time after the stop"),
         }
@@ -220,7 +228,7 @@ impl Operator {
 
 /// How leading came to a good end.
 enum End {
-    Finished,
+    Finished(Deliveries),
     Overdue,
 }
 
@@ -321,6 +329,7 @@ mod tests {
             query_timeout: Duration::from_secs(5),
             concurrency: 64,
             tenancy: controller::Tenancy::default(),
+            alerts: controller::AlertSettings::default(),
         };
         assert_eq!(settings, expected);
     }

@@ -15,9 +15,12 @@ pub(super) fn taken(context: &Context, rollout: &Rollout, canary: &Canary) -> Op
     for (kind, key) in rollout.objects() {
         let Some(holder) = context.cache.holder(&key) else { continue };
         if holder.uid != rollout.uid {
-            let is_seen = rivals.iter().any(|rival| rival.name() == holder.name);
-            let why = if is_seen { taken_by } else { left };
-            return Some(why(&key.resource.kind, &key.name, &holder.name));
+            let rival = rivals.iter().find(|rival| rival.name() == holder.name);
+            // Named by what the manifests share, which is the same before and after the holder has made anything.
+            return Some(match rival.and_then(|rival| own.contested(rival)) {
+                Some((kind, name)) => taken_by(kind, &name, &holder.name),
+                None => left(&key.resource.kind, &key.name, &holder.name),
+            });
         }
         let contested = (kind.as_str(), key.name);
         if rivals.iter().flat_map(Claim::objects).any(|object| object == contested) {

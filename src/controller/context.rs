@@ -2,6 +2,7 @@
 //!
 //! Invariant: no write leaves without certain leadership, and no call without a deadline.
 
+use super::alerts::Outbox;
 use super::cache::{Cache, Key};
 use super::clock::Clock;
 use super::error::Error;
@@ -48,6 +49,8 @@ pub struct Context {
     pub templates: Scoped<Store<MetricTemplate>>,
     /// Connections to metric providers: with, and without a look at certificates.
     pub http: [reqwest::Client; 2],
+    /// Takes alerts; without one nobody is told.
+    pub outbox: Option<Outbox>,
     /// Time.
     pub clock: Clock,
     /// Where every watch has listed its objects once.
@@ -88,6 +91,7 @@ impl Context {
             cache,
             templates: templates.into(),
             clock,
+            outbox: None,
             failures: Mutex::default(),
         })
     }

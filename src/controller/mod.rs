@@ -2,6 +2,7 @@
 //!
 //! Invariant: the only layer that waits. It decides nothing; it carries values between the layers that do.
 
+mod alerts;
 mod apply;
 mod cache;
 mod claims;
@@ -20,6 +21,7 @@ mod tell;
 mod tenancy;
 mod watch;
 
+pub use alerts::{AlertSettings, Deliveries, Outbox};
 pub use cache::{Cache, Key, slim};
 pub use clock::Clock;
 pub use context::Context;

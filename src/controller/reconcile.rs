@@ -8,7 +8,7 @@ use super::context::{Context, canary_key};
 use super::error::Error;
 use super::observe::{self, Found};
 use super::rollout::Rollout;
-use super::{commit, contest, tell};
+use super::{alerts, commit, contest, tell};
 use crate::api::{self, Canary, InvalidSpec};
 use crate::domain::{CanaryPods, Decision, Farewell, Outcome, Phase, Plan, State, decide, questions};
 use jiff::Timestamp;
@@ -72,7 +72,8 @@ fn understand(context: &Context, canary: &Canary) -> Result<(Rollout, Plan), Inv
 fn references(context: &Context, canary: &Canary) -> Result<(), InvalidSpec> {
     let from = canary.namespace().unwrap_or_default();
     let metrics = canary.spec.analysis.iter().flat_map(|analysis| &analysis.metrics);
-    metrics.into_iter().try_for_each(|metric| observe::may_ask(context, &from, metric))
+    metrics.into_iter().try_for_each(|metric| observe::may_ask(context, &from, metric))?;
+    alerts::may_tell(context, canary)
 }
 
 /// What stays the same throughout a pass.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use super::alerts::AlertSettings;
 use super::tenancy::Tenancy;
 
 /// The same for every Canary, and fixed for the life of the process.
@@ -29,4 +30,6 @@ pub struct Settings {
     pub concurrency: usize,
     /// Whose Canaries are handled.
     pub tenancy: Tenancy,
+    /// Who is told of Canaries that do not say.
+    pub alerts: AlertSettings,
 }

@@ -1,5 +1,6 @@
-//! Telling: events, log and metrics, after everything is done, and as well as can be.
+//! Telling: events, log, metrics and alerts, after everything is done, and as well as can be.
 
+use super::alerts;
 use super::context::{Context, MANAGER, canary_key};
 use super::rollout::Rollout;
 use crate::api::Canary;
@@ -41,6 +42,7 @@ pub(super) async fn tell(
             tracing::info!(reason = %note.reason, "{}", note.text);
         }
     }
+    alerts::raise(context, rollout, canary, notes, outcome);
     let events = notes.iter().map(|note| publish(context, canary, note.warning, note.reason.to_string(), &note.text));
     join_all(events).await;
 }

@@ -1,5 +1,6 @@
 //! What wakes a pass: watches, and nothing that polls.
 
+use super::alerts::{Deliveries, Outbox};
 use super::cache::{Cache, Key, slim};
 use super::claims::{Claims, Guarded};
 use super::clock::Clock;
@@ -12,7 +13,7 @@ use super::scoped::Scoped;
 use super::settings::Settings;
 use super::tell;
 use super::tenancy::{Scope, Tenancy};
-use crate::api::{Canary, MANAGED_BY, MetricTemplate};
+use crate::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use crate::server::Readiness;
 use crate::telemetry::{Metrics, chain};
 use crate::{mesh, workload};
@@ -43,7 +44,7 @@ const CONFLICT_RETRY: Duration = Duration::from_millis(50);
 /// Failures in a row that a person should know of; fewer are everyday life.
 const TOLD_AFTER: u32 = 3;
 
-/// Reconciles all Canaries until `stop`.
+/// Reconciles all Canaries until `stop`; what is left then are the last alerts.
 ///
 /// # Errors
 /// When the operator cannot start.
@@ -54,14 +55,16 @@ pub async fn run(
     metrics: Arc<Metrics>,
     readiness: Readiness,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
-) -> Result<(), Error> {
+) -> Result<Deliveries, Error> {
     check(&settings)?;
-    let mut all = Watches { cache: Cache::default(), templates: Scoped::default() };
+    let mut all = Watches::default();
     let controllers = settings.tenancy.scopes().into_iter();
     let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings.tenancy, &scope)).collect();
-    let Watches { cache, templates } = all;
+    let Watches { cache, templates, providers } = all;
+    let (outbox, deliveries) = Outbox::open(client.clone(), &settings.alerts, providers, Arc::clone(&metrics))?;
 
-    let context = Context::new(client, settings, leadership, metrics, cache, templates, Clock::System)?;
+    let mut context = Context::new(client, settings, leadership, metrics, cache, templates, Clock::System)?;
+    context.outbox = Some(outbox);
     let context = Arc::new(context);
     let watched = Arc::clone(&context);
     tokio::spawn(async move {
@@ -73,13 +76,15 @@ pub async fn run(
         controller.graceful_shutdown_on(stop.clone()).run(timed, retry, Arc::clone(&context)).boxed()
     });
     select_all(passes).for_each(async |result| after(&context, result)).await;
-    Ok(())
+    Ok(deliveries)
 }
 
 /// What the watches of all scopes fill.
+#[derive(Default)]
 struct Watches {
     cache: Cache,
     templates: Scoped<Store<MetricTemplate>>,
+    providers: Scoped<Store<AlertProvider>>,
 }
 
 impl Watches {
@@ -101,8 +106,13 @@ impl Watches {
         let events = watcher(within(client, scope), watcher::Config::default()).default_backoff();
         let events = told(events, "metrictemplates.serin.dev", scope).reflect(writer).touched_objects();
         self.templates.insert(scope.clone(), templates);
-        // A template is looked up when it is asked for; a change of it wakes nobody.
-        controller.watches_stream(events, |_: MetricTemplate| None::<ObjectRef<Guarded>>)
+        // Templates and providers are looked up when they are needed; a change of one wakes nobody.
+        controller = controller.watches_stream(events, |_: MetricTemplate| None::<ObjectRef<Guarded>>);
+        let (providers, writer) = reflector::store::<AlertProvider>();
+        let events = watcher(within(client, scope), watcher::Config::default()).default_backoff();
+        let events = told(events, "alertproviders.serin.dev", scope).reflect(writer).touched_objects();
+        self.providers.insert(scope.clone(), providers);
+        controller.watches_stream(events, |_: AlertProvider| None::<ObjectRef<Guarded>>)
     }
 }
 
@@ -137,6 +147,7 @@ where
 }
 
 fn check(settings: &Settings) -> Result<(), Error> {
+    settings.alerts.check()?;
     let known: Vec<_> = mesh::all().map(|(name, _)| name).collect();
     if !known.contains(&settings.provider.as_str()) {
         let (wrong, known) = (&settings.provider, known.join(", "));

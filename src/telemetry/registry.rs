@@ -38,6 +38,8 @@ pub struct Metrics {
     api_request_duration: Durations<ApiRequestLabels>,
     queries: Family<OutcomeLabels, Counter>,
     query_duration: Histogram,
+    alerts: Family<AlertLabels, Counter>,
+    alerts_waiting: Gauge,
     leader: Gauge,
     /// Which series each Canary has, because a family cannot be asked for them.
     canaries: Mutex<BTreeMap<CanaryLabels, Series>>,
@@ -60,6 +62,8 @@ impl Metrics {
             api_request_duration: Family::new_with_constructor(duration_histogram),
             queries: Family::default(),
             query_duration: duration_histogram(),
+            alerts: Family::default(),
+            alerts_waiting: Gauge::default(),
             leader: Gauge::default(),
             canaries: Mutex::default(),
         };
@@ -147,6 +151,18 @@ impl Metrics {
         self.query_duration.observe(duration.as_secs_f64());
     }
 
+    /// An alert waits to be sent.
+    pub fn alert_raised(&self) {
+        self.alerts_waiting.inc();
+    }
+
+    /// An alert for a `channel` ended with `outcome`: `sent`, `failed` or `dropped`.
+    pub fn alert(&self, channel: &str, outcome: &str) {
+        let labels = AlertLabels { channel: channel.to_owned(), outcome: outcome.to_owned() };
+        self.alerts.get_or_create(&labels).inc();
+        self.alerts_waiting.dec();
+    }
+
     /// Whether this process leads.
     pub fn leading(&self, leads: bool) {
         self.leader.set(i64::from(leads));
@@ -187,6 +203,8 @@ impl Metrics {
         registry.register("prometheus_queries", "Prometheus queries by how they ended", self.queries.clone());
         let help = "Time until Prometheus answered, or failed to";
         registry.register_with_unit("prometheus_query_duration", help, Unit::Seconds, self.query_duration.clone());
+        registry.register("alerts", "Alerts by channel and by how they ended", self.alerts.clone());
+        registry.register("alerts_waiting", "Alerts that are yet to be sent", self.alerts_waiting.clone());
         registry.register("leader", "1 while this process leads", self.leader.clone());
     }
 }
@@ -289,6 +307,12 @@ struct ApiAnswerLabels {
     code: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AlertLabels {
+    channel: String,
+    outcome: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,6 +382,10 @@ mod tests {
         metrics.query("timeout", Duration::from_secs(5));
         metrics.api_request("patch", "deployments/scale", "200", Duration::from_millis(20));
         metrics.transition("StepTaken");
+        for _ in 0..3 {
+            metrics.alert_raised();
+        }
+        metrics.alert("slack", "sent");
         metrics.queue_depth(7);
         has(&metrics, r#"serin_pass_duration_seconds_count{outcome="ok"} 1"#);
         has(&metrics, r#"serin_pass_duration_seconds_bucket{le="0.005",outcome="ok"} 1"#);
@@ -366,6 +394,8 @@ mod tests {
         has(&metrics, r#"serin_api_requests_total{verb="patch",resource="deployments/scale",code="200"} 1"#);
         has(&metrics, r#"serin_api_request_duration_seconds_count{verb="patch",resource="deployments/scale"} 1"#);
         has(&metrics, r#"serin_transitions_total{reason="StepTaken"} 1"#);
+        has(&metrics, "serin_alerts_waiting 2");
+        has(&metrics, r#"serin_alerts_total{channel="slack",outcome="sent"} 1"#);
         has(&metrics, "serin_queue_depth 7");
     }
 }

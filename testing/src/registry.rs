@@ -38,6 +38,8 @@ impl GroupVersionResource {
 pub const CANARIES: GroupVersionResource = GroupVersionResource::new("serin.dev", "v1beta1", "canaries");
 /// Serin's metric templates.
 pub const METRIC_TEMPLATES: GroupVersionResource = GroupVersionResource::new("serin.dev", "v1beta1", "metrictemplates");
+/// Serin's alert providers.
+pub const ALERT_PROVIDERS: GroupVersionResource = GroupVersionResource::new("serin.dev", "v1beta1", "alertproviders");
 /// Deployments.
 pub const DEPLOYMENTS: GroupVersionResource = GroupVersionResource::new("apps", "v1", "deployments");
 /// Daemon sets.
@@ -135,6 +137,7 @@ pub(crate) fn known() -> BTreeMap<GroupVersionResource, Resource> {
     [
         Resource::custom(CANARIES, "Canary"),
         Resource::custom(METRIC_TEMPLATES, "MetricTemplate"),
+        Resource::custom(ALERT_PROVIDERS, "AlertProvider"),
         Resource::custom(HTTP_ROUTES, "HTTPRoute"),
         Resource {
             status: true,

@@ -14,14 +14,16 @@ use kube::runtime::reflector::Store;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
-use serin::api::{Canary, MANAGED_BY, MetricTemplate};
+use serin::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
-use serin::controller::{Cache, Clock, Context, Error, Settings, Tenancy, reconcile, slim};
+use serin::controller::{
+    AlertSettings, Cache, Clock, Context, Deliveries, Error, Outbox, Settings, Tenancy, reconcile, slim,
+};
 use serin::telemetry::Metrics;
 use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes};
 use serin_testing::{
-    ApiServer, CANARIES, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, GroupVersionResource, HTTP_ROUTES,
-    METRIC_TEMPLATES, Request, SERVICES,
+    ALERT_PROVIDERS, ApiServer, CANARIES, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, GroupVersionResource,
+    HTTP_ROUTES, METRIC_TEMPLATES, Request, SERVICES,
 };
 use std::fmt::Write as _;
 use std::sync::{Arc, mpsc};
@@ -54,10 +56,14 @@ pub(crate) struct Cluster {
     pub(crate) operator: Operator,
     pub(crate) clock: Clock,
     pub(crate) leadership: Leadership,
+    /// What the flags say of alerts; a restart takes them up.
+    pub(crate) alerts: AlertSettings,
     deployments: DeploymentController,
     pub(crate) daemon_sets: DaemonSetController,
     /// Pods and gateway react to what is written.
     pub(crate) reacts: bool,
+    /// Alerts are delivered before time goes on.
+    pub(crate) listens: bool,
     /// When the controller asked to be woken.
     due: Option<Timestamp>,
     /// The newest revision that a pass has looked at.
@@ -75,6 +81,8 @@ pub(crate) struct Operator {
     pub(crate) context: Arc<Context>,
     writers: Vec<(GroupVersionResource, ApiResource, Writer<DynamicObject>)>,
     templates: Writer<MetricTemplate>,
+    providers: Writer<AlertProvider>,
+    pub(crate) deliveries: Deliveries,
 }
 
 impl Cluster {
@@ -87,7 +95,8 @@ impl Cluster {
         server.set_clock(move || clock.now());
         let prometheus = Prometheus::start().await;
         let leadership = Leadership::lasting(Duration::from_hours(24));
-        let operator = Operator::start(&server, &prometheus, clock, leadership.clone());
+        let alerts = AlertSettings::default();
+        let operator = Operator::start(&server, &prometheus, clock, leadership.clone(), alerts.clone());
         let broken = |template: &Value| {
             let image = &template["spec"]["containers"][0]["image"];
             *image == BROKEN || (*image == STUCK && template["metadata"]["labels"]["app"] == "web-primary")
@@ -98,9 +107,11 @@ impl Cluster {
             operator,
             clock,
             leadership,
+            alerts,
             deployments: DeploymentController::new().never_ready(broken),
             daemon_sets: DaemonSetController::new(NODES).never_ready(broken),
             reacts: true,
+            listens: true,
             due: None,
             looked_at: 0,
             told: 0,
@@ -237,6 +248,9 @@ impl Cluster {
         self.operator.refresh(&self.server);
         let Some(canary) = self.find(CANARIES, NAME) else { return Ok(Action::await_change()) };
         let outcome = self.operator.pass(canary).await;
+        if self.listens {
+            self.operator.delivered().await;
+        }
         self.tell();
         outcome
     }
@@ -282,7 +296,8 @@ impl Cluster {
 
     /// The process dies, and another takes its place.
     pub(crate) fn restart(&mut self) {
-        self.operator = Operator::start(&self.server, &self.prometheus, self.clock, self.leadership.clone());
+        let alerts = self.alerts.clone();
+        self.operator = Operator::start(&self.server, &self.prometheus, self.clock, self.leadership.clone(), alerts);
         self.due = None;
         self.looked_at = 0;
     }
@@ -317,7 +332,13 @@ impl Cluster {
 }
 
 impl Operator {
-    pub(crate) fn start(server: &ApiServer, prometheus: &Prometheus, clock: Clock, leadership: Leadership) -> Self {
+    pub(crate) fn start(
+        server: &ApiServer,
+        prometheus: &Prometheus,
+        clock: Clock,
+        leadership: Leadership,
+        alerts: AlertSettings,
+    ) -> Self {
         let mut cache = Cache::default();
         let kinds = [
             (DEPLOYMENTS, "Deployment"),
@@ -336,9 +357,14 @@ impl Operator {
         let templates = Writer::default();
         let reader: Store<MetricTemplate> = templates.as_reader();
         let metrics = Arc::new(Metrics::new());
-        let settings = settings(&prometheus.address);
+        let settings = Settings { alerts, ..settings(&prometheus.address) };
+        let providers = Writer::default();
+        let outbox = Outbox::open(server.client(), &settings.alerts, providers.as_reader(), Arc::clone(&metrics));
+        let (outbox, deliveries) = outbox.expect("an outbox can be opened");
         let context = Context::new(server.client(), settings, leadership, metrics, cache, reader, clock);
-        Self { context: Arc::new(context.expect("a context can be made")), writers, templates }
+        let mut context = context.expect("a context can be made");
+        context.outbox = Some(outbox);
+        Self { context: Arc::new(context), writers, templates, providers, deliveries }
     }
 
     /// Shows the caches what there is, as the watches would.
@@ -358,6 +384,23 @@ impl Operator {
             fill(writer, objects);
         }
         fill(&mut self.templates, server.list(METRIC_TEMPLATES, None).into_iter().map(parse));
+        fill(&mut self.providers, server.list(ALERT_PROVIDERS, None).into_iter().map(parse));
+    }
+
+    /// Waits, in real time, until no alert is on its way any more; paused time stands still meanwhile.
+    pub(crate) async fn delivered(&self) {
+        let metrics = Arc::clone(&self.context.metrics);
+        let is_quiet = move || metrics.encode().lines().any(|line| line == "serin_alerts_waiting 0");
+        if !is_quiet() {
+            let began = std::time::Instant::now();
+            let waiting = tokio::task::spawn_blocking(move || {
+                while !is_quiet() {
+                    assert!(began.elapsed() < Duration::from_secs(20), "an alert is still on its way");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            waiting.await.expect("all alerts are delivered");
+        }
     }
 
     /// One pass over a Canary.
@@ -397,6 +440,7 @@ pub(crate) fn settings(metrics_server: &str) -> Settings {
         query_timeout: Duration::from_secs(5),
         concurrency: 4,
         tenancy: Tenancy::default(),
+        alerts: AlertSettings::default(),
     }
 }
 

@@ -7,5 +7,6 @@
 
 pub(crate) mod app;
 pub(crate) mod cluster;
+pub(crate) mod inbox;
 pub(crate) mod prometheus;
 pub(crate) mod story;

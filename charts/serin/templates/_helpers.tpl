@@ -37,6 +37,28 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with .Values.image.digest }}@{{ . }}{{ end -}}
 {{- end }}
 
+{{/* The alerts whose addresses are secret: the value, which is the key in the Secret, too, and its environment. */}}
+{{- define "serin.secretAlerts" -}}
+slackUrl: SERIN_SLACK_URL
+slackToken: SERIN_SLACK_TOKEN
+msteamsUrl: SERIN_MSTEAMS_URL
+webhookUrl: SERIN_ALERT_WEBHOOK_URL
+eventSink: SERIN_EVENT_SINK
+{{- end }}
+
+{{/* The data of the Secret that the chart makes; empty when nothing is secret, or when there is one already. */}}
+{{- define "serin.alertsData" -}}
+{{- $data := dict -}}
+{{- range $key, $_ := include "serin.secretAlerts" . | fromYaml -}}
+{{- with get $.Values.alerts $key -}}
+{{- $_ := set $data $key (b64enc .) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $data (not .Values.alerts.existingSecret) -}}
+{{- toYaml $data -}}
+{{- end -}}
+{{- end }}
+
 {{/* The environment that the values stand for. `serin run` reads nothing else from the chart. */}}
 {{- define "serin.env" -}}
 - name: SERIN_LISTEN
@@ -69,6 +91,30 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 - name: SERIN_NO_CROSS_NAMESPACE_REFS
   value: {{ .Values.noCrossNamespaceRefs | quote }}
+{{- with .Values.alerts.clusterName }}
+- name: SERIN_CLUSTER_NAME
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.alerts.slackChannel }}
+- name: SERIN_SLACK_CHANNEL
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.alerts.slackUser }}
+- name: SERIN_SLACK_USER
+  value: {{ . | quote }}
+{{- end }}
+{{- $alerts := .Values.alerts -}}
+{{- $secret := $alerts.existingSecret | default (printf "%s-alerts" (include "serin.fullname" . | trunc 56 | trimSuffix "-")) -}}
+{{- range $key, $name := include "serin.secretAlerts" . | fromYaml }}
+{{- if or $alerts.existingSecret (get $alerts $key) }}
+- name: {{ $name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret }}
+      key: {{ $key }}
+      optional: true
+{{- end }}
+{{- end }}
 - name: SERIN_LOG
   value: {{ .Values.logLevel | quote }}
 - name: SERIN_LOG_FORMAT
@@ -117,6 +163,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- if and .Values.networkPolicy.egress (not .Values.networkPolicy.restrictEgress) -}}
 {{- fail "networkPolicy.egress: these rules do nothing as long as networkPolicy.restrictEgress is false" -}}
+{{- end -}}
+{{- range $key, $_ := include "serin.secretAlerts" . | fromYaml -}}
+{{- if and $.Values.alerts.existingSecret (get $.Values.alerts $key) -}}
+{{- fail (printf "alerts.%s: with alerts.existingSecret it belongs into that Secret, in the key %s" $key $key) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.alerts.slackToken (not .Values.alerts.slackChannel) -}}
+{{- fail "alerts.slackChannel: a bot with a token needs to know where to speak; write for example releases" -}}
 {{- end -}}
 {{- $still := list "0" "0%" -}}
 {{- if and (has (toString .Values.rollingUpdate.maxSurge) $still) (has (toString .Values.rollingUpdate.maxUnavailable) $still) -}}
