@@ -284,7 +284,7 @@ async fn who_has_begun_keeps_the_app() {
 
     cluster.server.patch(CANARIES, NAMESPACE, "older", &json!({"spec": {"targetRef": {"name": NAME}}})).unwrap();
     let stalled = cluster.stalled(NAMESPACE, "older", "TargetTaken").await;
-    insta::assert_snapshot!(stalled, @"True TargetTaken: Deployment web-primary belongs to Canary web, which had it first: give this one another targetRef or service.name, or delete one of the two. When web is gone, this one takes over by itself");
+    insta::assert_snapshot!(stalled, @"True TargetTaken: Deployment web belongs to Canary web, which had it first: give this one another targetRef or service.name, or delete one of the two. When web is gone, this one takes over by itself");
     let before = cluster.objects();
     sleep(QUIET).await;
     assert_eq!(cluster.get(NAMESPACE, CANARIES, NAME)["status"]["phase"], "Initialized");
