@@ -26,7 +26,7 @@ lint: ## Format, clippy, documentation, charts, scripts
 
 .PHONY: unit
 unit: ## Tests that need no cluster
-	cargo test --workspace --quiet
+	cargo test --workspace --locked
 
 .PHONY: e2e
 e2e: cluster-up install ## The scenarios on the real cluster
