@@ -194,18 +194,18 @@ async fn a_bad_version_is_taken_back_in_the_pass_that_sees_it() {
     cluster.story();
     cluster.prometheus.says(Says::Value(97.5));
     cluster.settle().await;
-    insta::assert_snapshot!(cluster.story(), @r#"
+    insta::assert_snapshot!(cluster.story(), @r"
     +20s
-      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: request-success-rate is 97.5, below the minimum 99 (failed check 1 of 1)
+      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: request-success-rate is 97.5, below the minimum 99 (failed check 1 of 1); change the pod template to roll out a fix or try again
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
       event Warning RolledBack: all traffic goes to the primary: request-success-rate is 97.5, below the minimum 99 (failed check 1 of 1)
     +20s
-      update canaries/status/web: Failed weight 0 step 0 pods Draining of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: request-success-rate is 97.5, below the minimum 99 (failed check 1 of 1)
+      update canaries/status/web: Failed weight 0 step 0 pods Draining of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: request-success-rate is 97.5, below the minimum 99 (failed check 1 of 1); change the pod template to roll out a fix or try again
     +25s
       patch deployments/web: replace /spec/replicas 0
     +25s
-      update canaries/status/web: Failed weight 0 step 0 pods Down of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: request-success-rate is 97.5, below the minimum 99 (failed check 1 of 1)
-    "#);
+      update canaries/status/web: Failed weight 0 step 0 pods Down of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: request-success-rate is 97.5, below the minimum 99 (failed check 1 of 1); change the pod template to roll out a fix or try again
+    ");
     assert_eq!(cluster.image("web-primary"), "web:1");
     assert_eq!(cluster.status()["failedChecks"], 1);
     assert_eq!(cluster.status()["checks"][0]["value"], 97.5);
@@ -305,7 +305,7 @@ async fn a_version_that_never_becomes_ready_gets_no_traffic() {
     let mut cluster = Cluster::at_rest().await;
     cluster.deploy(BROKEN);
     cluster.settle().await;
-    insta::assert_snapshot!(cluster.story(), @r#"
+    insta::assert_snapshot!(cluster.story(), @r"
     +0s
       create controllerrevisions/web-305c86f015: web:broken, owned by Canary
       update canaries/status/web: Progressing weight 0 step 0 pods Up of 3, 34004e8f4c -> 305c86f015 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: 0 of 0 pods available, 0 updated
@@ -314,15 +314,15 @@ async fn a_version_that_never_becomes_ready_gets_no_traffic() {
     +0s
       update canaries/status/web: Progressing weight 0 step 0 pods Up of 3, 34004e8f4c -> 305c86f015 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: 0 of 3 pods available, 3 updated
     +60s
-      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 305c86f015 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the canary is not ready: 0 of 3 pods available, 3 updated after the progress deadline of 60s
+      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 305c86f015 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the canary is not ready: 0 of 3 pods available, 3 updated after the progress deadline of 60s; change the pod template to roll out a fix or try again
       event Warning RolledBack: all traffic goes to the primary: the canary is not ready: 0 of 3 pods available, 3 updated after the progress deadline of 60s
     +60s
-      update canaries/status/web: Failed weight 0 step 0 pods Draining of 3, 34004e8f4c -> 305c86f015 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the canary is not ready: 0 of 3 pods available, 3 updated after the progress deadline of 60s
+      update canaries/status/web: Failed weight 0 step 0 pods Draining of 3, 34004e8f4c -> 305c86f015 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the canary is not ready: 0 of 3 pods available, 3 updated after the progress deadline of 60s; change the pod template to roll out a fix or try again
     +65s
       patch deployments/web: replace /spec/replicas 0
     +65s
-      update canaries/status/web: Failed weight 0 step 0 pods Down of 3, 34004e8f4c -> 305c86f015 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the canary is not ready: 0 of 3 pods available, 3 updated after the progress deadline of 60s
-    "#);
+      update canaries/status/web: Failed weight 0 step 0 pods Down of 3, 34004e8f4c -> 305c86f015 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the canary is not ready: 0 of 3 pods available, 3 updated after the progress deadline of 60s; change the pod template to roll out a fix or try again
+    ");
     assert!(cluster.prometheus.asked().is_empty());
 }
 
@@ -341,15 +341,15 @@ async fn a_primary_that_cannot_run_the_version_gets_the_one_before_back() {
       patch deployments/web-primary: replace /metadata/annotations/serin.dev~1revision "34004e8f4c", replace /spec/template/spec/containers/0/image "web:1"
       event Warning PromotionFailed: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there; it gets the version before
     +90s
-      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 9f1b88b841 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there
+      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 9f1b88b841 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there; change the pod template to roll out a fix or try again
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
       event Warning RolledBack: all traffic goes to the version before: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there
     +90s
-      update canaries/status/web: Failed weight 0 step 0 pods Draining of 3, 34004e8f4c -> 9f1b88b841 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there
+      update canaries/status/web: Failed weight 0 step 0 pods Draining of 3, 34004e8f4c -> 9f1b88b841 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there; change the pod template to roll out a fix or try again
     +95s
       patch deployments/web: replace /spec/replicas 0
     +95s
-      update canaries/status/web: Failed weight 0 step 0 pods Down of 3, 34004e8f4c -> 9f1b88b841 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there
+      update canaries/status/web: Failed weight 0 step 0 pods Down of 3, 34004e8f4c -> 9f1b88b841 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the primary did not become ready with the analysed version: 3 of 3 pods available, 1 updated, 3 old ones still there; change the pod template to roll out a fix or try again
     "#);
     assert_eq!(cluster.image("web-primary"), "web:1");
 }
@@ -404,14 +404,14 @@ async fn the_traffic_leaves_a_target_that_is_deleted() {
     cluster.story();
     cluster.server.delete(DEPLOYMENTS, NAMESPACE, NAME).unwrap();
     cluster.settle().await;
-    insta::assert_snapshot!(cluster.story(), @r#"
+    insta::assert_snapshot!(cluster.story(), @r"
     +0s
-      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the target was deleted
+      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the target was deleted; change the pod template to roll out a fix or try again
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
       event Warning RolledBack: all traffic goes to the primary: the target was deleted
     +0s
-      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the target was deleted
-    "#);
+      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: the target was deleted; change the pod template to roll out a fix or try again
+    ");
 }
 
 #[tokio::test(start_paused = true)]

@@ -434,7 +434,8 @@ fn hindered(
         return failed(state, now, format!("{} after the progress deadline of {seconds}s", pending.waiting));
     }
     let since = if judged { now } else { analysis.since };
-    let next_check = (analysis.weight > Weight::ZERO).then(|| later(since, plan.interval).max(now));
+    let checked = analysis.weight > Weight::ZERO && !plan.skip_analysis;
+    let next_check = checked.then(|| later(since, plan.interval).max(now));
     let wake = [Some(deadline), pending.until, next_check].into_iter().flatten().min();
     wake_at(go(progressing(state, Analysis { since, ..*analysis }), pending.waiting, vec![]), wake)
 }

@@ -209,9 +209,15 @@ fn summary(
             (false, true, false, "Finalising", "all traffic is going to the primary".to_owned())
         }
         Phase::Succeeded { .. } => (true, false, false, "Succeeded", serves),
-        Phase::Failed { why, .. } => {
-            (false, false, true, "RolledBack", format!("{serves}; the new version was taken back: {why}"))
-        }
+        Phase::Failed { why, .. } => (
+            false,
+            false,
+            true,
+            "RolledBack",
+            format!(
+                "{serves}; the new version was taken back: {why}; change the pod template to roll out a fix or try again"
+            ),
+        ),
         Phase::Terminating { .. } => (false, true, false, "Terminating", "the app is being handed back".to_owned()),
     };
     stalled |= matches!(

@@ -244,3 +244,13 @@ fn deciding_is_total() {
     let seen = with_target(world(1, &state), |target| target.pods = pods(u32::MAX, 1));
     let _ = decide(&plan, &state, &seen, None);
 }
+
+#[test]
+fn an_analysis_that_is_skipped_from_now_on_does_not_spin_while_it_waits() {
+    let plan = Plan { skip_analysis: true, ..plan() };
+    let blocked = Analysis { blocked: Some(START), ..analysis(20) };
+    let state = state(Phase::Progressing(blocked));
+    let seen = World { routing: Routing::Missing, ..world(30, &state) };
+    let Decision { wake, .. } = decide(&plan, &state, &seen, None);
+    assert!(wake.unwrap() > at(30), "{wake:?}");
+}
