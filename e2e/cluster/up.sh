@@ -117,7 +117,7 @@ start_controllers() {
 
 configure_node() {
   mkdir -p "$RUN/cni" "$RUN/registries/_default" "$RUN/containerd" "$RUN/kubelet"
-  # An image that was not imported fails at once, on loopback.
+  # An image that was not imported fails at once, on loopback; one of docker.io after a look-up of its name.
   echo 'server = "http://127.0.0.1:1"' >"$RUN/registries/_default/hosts.toml"
   # Pods get a route to Services and none to the world.
   cat >"$RUN/cni/10-serin.conflist" <<EOF
