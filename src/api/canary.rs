@@ -161,9 +161,6 @@ pub struct Metadata {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Alias that says whose metadata it is.
-pub type ServiceMetadata = Metadata;
-
 /// How a new version is judged.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]

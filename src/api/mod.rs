@@ -15,8 +15,8 @@ mod status;
 
 pub use alert::{Alert, AlertProvider, AlertProviderSpec, AlertProviderType, AlertSeverity};
 pub use canary::{
-    Analysis, Canary, CanarySpec, Metadata, Metric, NamespacedRef, OnInconclusive, Provider, Service, ServiceMetadata,
-    TargetRef, ThresholdRange,
+    Analysis, Canary, CanarySpec, Metadata, Metric, NamespacedRef, OnInconclusive, Provider, Service, TargetRef,
+    ThresholdRange,
 };
 pub use conditions::{Summary, set_conditions};
 pub use convert::{
