@@ -1,12 +1,12 @@
 //! What is recorded is what is read back: a restart changes nothing (S7).
 
 use jiff::{SignedDuration, Timestamp};
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use serin::api::{self, CanaryStatus};
 use serin::domain::{
-    Analysis, CanaryPods, Check, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan, Promotion,
+    Analysis, CanaryPods, Check, Configs, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan, Promotion,
     Revision, State, Steps, Target, Unknown, Waiting, Weight,
 };
 
@@ -66,14 +66,13 @@ fn phases() -> impl Strategy<Value = Phase> {
 }
 
 fn states() -> impl Strategy<Value = State> {
-    let target = (revisions(), revisions(), any::<i64>()).prop_map(|(revision, hash, generation)| Target {
-        revision,
-        hash,
-        generation,
-        uid: "u".into(),
+    let configs = btree_map("(configmap|secret)/[a-z]{1,9}", "[0-9a-f]{1,16}", 0..3).prop_map(Configs);
+    let target = (revisions(), revisions(), any::<i64>(), configs).prop_map(|(revision, hash, generation, configs)| {
+        Target { revision, hash, generation, uid: "u".into(), configs }
     });
     let pods = prop_oneof![
         Just(CanaryPods::Up),
+        Just(CanaryPods::Stale),
         times().prop_map(|since| CanaryPods::Draining { since }),
         Just(CanaryPods::Down),
     ];

@@ -64,7 +64,7 @@ pub struct CanaryStatus {
     /// The version under analysis, or the last one that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate: Option<RevisionStatus>,
-    /// Up, Draining or Down: the target's pods, as far as they may be needed.
+    /// Up, Stale, Draining or Down: the target's pods, as far as they may be needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary_pods: Option<String>,
     /// Since when the target's pods have no traffic.
@@ -74,7 +74,8 @@ pub struct CanaryStatus {
     /// How many pods the app is meant to have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Checksums of the ConfigMaps and Secrets that the version uses.
+    /// Checksums of the ConfigMaps and Secrets that the version uses, as `configmap/<name>` and `secret/<name>`; `absent`
+    /// for an optional one that is not there.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tracked_configs: BTreeMap<String, String>,
     /// The last value, range and verdict of every metric.

@@ -68,6 +68,9 @@ pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted
         deleted,
         target: found.target.as_ref().map(|target| TargetSeen {
             revision: Revision(object::hash(&workload.template(target))),
+            template: Revision(object::hash(&workload.template(target))),
+            configs: crate::domain::Configs::default(),
+            incomplete: None,
             generation: object::get(target, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or_default(),
             uid: object::get(target, &["metadata", "uid"]).and_then(Value::as_str).unwrap_or_default().to_owned(),
             replicas: workload.replicas(target),

@@ -12,7 +12,7 @@ mod traces;
 pub use note::{Note, Reason, Waiting};
 
 use super::{
-    Acceptance, Analysis, CanaryPods, Farewell, OnInconclusive, Outcome, Phase, Plan, Primary, Promotion, Routing,
+    Acceptance, Analysis, CanaryPods, Configs, Farewell, OnInconclusive, Outcome, Phase, Plan, Primary, Promotion, Routing,
     State, Target, TargetSeen, Verdict, Weight, World, questions,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -66,10 +66,10 @@ fn transition(plan: &Plan, state: &State, seen: &World, target: &TargetSeen, out
 fn initialize(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: &TargetSeen) -> Decision {
     let Some((promoted, fence)) = state.promoted.as_ref().zip(state.target.as_ref()) else {
         let first = seen.primary.as_ref().and_then(|primary| take_over(state, primary));
-        return go(first.unwrap_or_else(|| trust(state, target)), Waiting::PrimaryMissing, vec![]);
+        return first.map_or_else(|| trust(state, target), |first| go(first, Waiting::PrimaryMissing, vec![]));
     };
     if !fence.is(target) && fence.generation != LEFT_OVER {
-        return go(trust(state, target), Waiting::PrimaryMissing, vec![]);
+        return trust(state, target);
     }
     if let Routing::Unusable(why) = &seen.routing {
         return stay(state, Waiting::RouteUnusable(why.clone()));
@@ -94,14 +94,17 @@ fn rest(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: &Tar
     match news(state, target) {
         News::Other => return begin(state, seen.now, target),
         News::Back if matches!(state.phase, Phase::Failed { .. }) => return restore(state, seen.now, target),
-        News::Back | News::Same => {}
+        News::Back | News::Same | News::Unclear(_) => {}
     }
     let at = |canary| State { canary, ..state.clone() };
+    let nothing = || target.incomplete.clone().map_or(Waiting::Nothing, Waiting::TargetIncomplete);
     match (state.canary, without_traffic(plan, seen, since)) {
-        (CanaryPods::Up, Err(pending)) => wake_at(go(at(CanaryPods::Up), pending.waiting, vec![]), pending.until),
-        (CanaryPods::Up, Ok(())) => {
+        (CanaryPods::Up | CanaryPods::Stale, Err(pending)) => {
+            wake_at(go(at(CanaryPods::Up), pending.waiting, vec![]), pending.until)
+        }
+        (CanaryPods::Up | CanaryPods::Stale, Ok(())) => {
             let draining = at(CanaryPods::Draining { since: seen.now });
-            wake_at(go(draining, Waiting::Nothing, vec![]), Some(later(seen.now, plan.drain_delay)))
+            wake_at(go(draining, nothing(), vec![]), Some(later(seen.now, plan.drain_delay)))
         }
         // Somebody leads traffic to the pods again: what was observed of them is no longer true.
         (CanaryPods::Draining { .. }, Err(pending)) if !pending.silent => {
@@ -111,10 +114,10 @@ fn rest(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: &Tar
             go(at(CanaryPods::Up), pending.waiting, vec![])
         }
         (CanaryPods::Draining { since }, _) if seen.now < later(since, plan.drain_delay) => {
-            wake_at(go(state.clone(), Waiting::Nothing, vec![]), Some(later(since, plan.drain_delay)))
+            wake_at(go(state.clone(), nothing(), vec![]), Some(later(since, plan.drain_delay)))
         }
-        (CanaryPods::Draining { .. }, _) if target.replicas > 0 => go(state.clone(), Waiting::Nothing, vec![]),
-        (CanaryPods::Draining { .. } | CanaryPods::Down, _) => go(stopped(state, target), Waiting::Nothing, vec![]),
+        (CanaryPods::Draining { .. }, _) if target.replicas > 0 => go(state.clone(), nothing(), vec![]),
+        (CanaryPods::Draining { .. } | CanaryPods::Down, _) => go(stopped(state, target), nothing(), vec![]),
     }
 }
 
@@ -130,11 +133,12 @@ fn analyse(
     match news(state, target) {
         News::Other => return supersede(state, seen.now, target),
         News::Back => return restore(state, seen.now, target),
+        News::Unclear(why) => return withdraw(plan, state, analysis, seen.now, why),
         News::Same => {}
     }
     let due = outcome.filter(|_| questions(plan, state, seen));
     let verdict = due.map(|outcome| (outcome, outcome.verdict()));
-    let hindrance = hindrance(plan, analysis, seen, target);
+    let hindrance = hindrance(plan, state, analysis, seen, target);
     let blocked = hindrance.as_ref().map(|_| analysis.blocked.unwrap_or(seen.now));
     let analysis = &Analysis { blocked, ..*analysis };
 
@@ -154,6 +158,9 @@ fn analyse(
     }
     if let Some((outcome, Verdict::Inconclusive)) = verdict {
         return inconclusive(plan, state, analysis, seen.now, &outcome.sentences(Verdict::Inconclusive));
+    }
+    if state.canary != CanaryPods::Up {
+        return renew(plan, state, analysis, seen, target);
     }
     if let Some(pending) = hindrance {
         return hindered(plan, state, analysis, seen.now, pending, verdict.is_some());
@@ -177,7 +184,7 @@ fn promote(plan: &Plan, state: &State, promotion: &Promotion, seen: &World, targ
     match news(state, target) {
         News::Other if promotion.undo.is_some() => return supersede(state, seen.now, target),
         News::Back if promotion.undo.is_some() => return restore(state, seen.now, target),
-        News::Other | News::Back | News::Same => {}
+        News::Other | News::Back | News::Same | News::Unclear(_) => {}
     }
     if let Some((weight, why)) = less_traffic(plan, promotion.weight, unchanged, target) {
         let note =
@@ -231,7 +238,7 @@ fn finalise(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: 
         return match news(state, target) {
             // The gateway may never show it; a fix must not wait for that.
             News::Other => begin(state, seen.now, target),
-            News::Back | News::Same => wake_at(stay(state, pending.waiting), pending.until),
+            News::Back | News::Same | News::Unclear(_) => wake_at(stay(state, pending.waiting), pending.until),
         };
     }
     let mut next = rested(state, Phase::Succeeded { since: seen.now });
@@ -316,18 +323,24 @@ fn without_target(state: &State, seen: &World) -> Decision {
 /// The generation of a version that a primary was found with: no target has it, so the target is analysed.
 const LEFT_OVER: i64 = 0;
 
-/// Whatever the target is when Serin first sees it is trusted.
-fn trust(state: &State, target: &TargetSeen) -> State {
+/// Whatever the target is when Serin first sees it whole is trusted.
+fn trust(state: &State, target: &TargetSeen) -> Decision {
+    if let Some(why) = &target.incomplete {
+        return stay(state, Waiting::TargetIncomplete(why.clone()));
+    }
     let fence = Target::new(target);
     let promoted = fence.revision.clone();
-    State { target: Some(fence), promoted: Some(promoted), replicas: target.replicas.max(1), ..state.clone() }
+    let replicas = target.replicas.max(1);
+    let next = State { target: Some(fence), promoted: Some(promoted), replicas, ..state.clone() };
+    go(next, Waiting::PrimaryMissing, vec![])
 }
 
 /// A primary that is there already serves: it keeps its version and its pods, and the target is analysed against it.
 fn take_over(state: &State, primary: &Primary) -> Option<State> {
     let promoted = primary.revision.clone()?;
+    let (uid, configs) = (String::new(), Configs::default());
     let fence =
-        Target { revision: promoted.clone(), hash: promoted.clone(), generation: LEFT_OVER, uid: String::new() };
+        Target { revision: promoted.clone(), hash: promoted.clone(), generation: LEFT_OVER, uid, configs };
     let replicas = primary.pods.wanted.max(1);
     Some(State { target: Some(fence), promoted: Some(promoted), replicas, ..state.clone() })
 }
@@ -338,7 +351,7 @@ fn begin(state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
     let next = State {
         phase: Phase::Progressing(analysis),
         target: Some(Target::new(target)),
-        canary: CanaryPods::Up,
+        canary: if stale(state, target) { CanaryPods::Stale } else { CanaryPods::Up },
         replicas: if target.replicas > 0 { target.replicas } else { state.replicas },
         promoted: state.promoted.clone(),
     };
@@ -364,6 +377,50 @@ fn restore(state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
     let next = State { target: Some(Target::new(target)), canary, ..rested };
     let text = format!("the target is back at the promoted revision {}; there is nothing to analyse", target.revision);
     go(next, Waiting::RoutePending, vec![Note::new(Reason::Restored, text)])
+}
+
+/// The target is no longer what is being analysed, and not yet a version of its own: no traffic may stay on its pods.
+fn withdraw(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, why: &str) -> Decision {
+    let waiting = Waiting::TargetIncomplete(why.to_owned());
+    let blocked = Some(analysis.blocked.unwrap_or(now));
+    if analysis.weight == Weight::ZERO {
+        // Pods that are about to go can wait for the next version.
+        let canary = if state.canary == CanaryPods::Up { CanaryPods::Up } else { CanaryPods::Stale };
+        let next = State { canary, ..state.clone() };
+        return hindered(plan, &next, &Analysis { blocked, ..*analysis }, now, Pending::on(waiting), false);
+    }
+    let next =
+        Analysis { weight: Weight::ZERO, set: now, since: now, inconclusive: 0, blocked: Some(now), ..*analysis };
+    let note = Note::warning(Reason::Retreated, format!("all traffic goes to the primary: the target changed; {why}"));
+    wake_at(go(progressing(state, next), waiting, vec![note]), Some(later(now, plan.progress_deadline)))
+}
+
+/// Pods that began with other configs go, once they are seen to have no traffic, and come back with those of the
+/// version: what is analysed is what is on record (S3).
+fn renew(plan: &Plan, state: &State, analysis: &Analysis, seen: &World, target: &TargetSeen) -> Decision {
+    if let Some(why) = &target.incomplete {
+        let (next, waiting) =
+            (State { canary: CanaryPods::Stale, ..state.clone() }, Waiting::TargetIncomplete(why.clone()));
+        return hindered(plan, &next, analysis, seen.now, Pending::on(waiting), false);
+    }
+    let pods = target.pods;
+    let gone = pods.current && pods.wanted == 0 && pods.total == 0;
+    let (canary, waiting, until) = match (state.canary, without_traffic(plan, seen, analysis.set)) {
+        (_, Err(pending)) => (CanaryPods::Stale, pending.waiting, pending.until),
+        (CanaryPods::Draining { since }, Ok(())) if seen.now < later(since, plan.drain_delay) => {
+            (state.canary, Waiting::CanaryStale, Some(later(since, plan.drain_delay)))
+        }
+        (CanaryPods::Draining { .. }, Ok(())) if !gone => (state.canary, Waiting::CanaryStale, None),
+        (CanaryPods::Draining { .. } | CanaryPods::Down, Ok(())) => {
+            (CanaryPods::Up, Waiting::CanaryNotReady { pods }, None)
+        }
+        (CanaryPods::Up | CanaryPods::Stale, Ok(())) => {
+            let canary = CanaryPods::Draining { since: seen.now };
+            (canary, Waiting::CanaryStale, Some(later(seen.now, plan.drain_delay)))
+        }
+    };
+    let pending = Pending { until, ..Pending::on(waiting) };
+    hindered(plan, &State { canary, ..state.clone() }, analysis, seen.now, pending, false)
 }
 
 fn advance(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, why: &str) -> Decision {
@@ -461,25 +518,36 @@ fn failed(state: &State, now: Timestamp, why: String) -> Decision {
 // ---- small values ----
 
 /// How the target relates to what was last acted upon.
-enum News {
+enum News<'a> {
     Same,
     Back,
     Other,
+    /// It is something else, but what it will be is not known yet.
+    Unclear(&'a str),
 }
 
-fn news(state: &State, target: &TargetSeen) -> News {
-    match &state.target {
-        Some(fence) if fence.is(target) => News::Same,
-        _ if state.promoted.as_ref() == Some(&target.revision) => News::Back,
-        _ => News::Other,
+fn news<'a>(state: &State, target: &'a TargetSeen) -> News<'a> {
+    match (&state.target, &target.incomplete) {
+        (Some(fence), _) if fence.is(target) => News::Same,
+        (_, Some(why)) => News::Unclear(why),
+        (_, None) if state.promoted.as_ref() == Some(&target.revision) => News::Back,
+        (_, None) => News::Other,
     }
+}
+
+/// Whether there are pods that may have been started with other configs than the target's now: its own controller
+/// replaces the pods of another template, but not those of other configs.
+fn stale(state: &State, target: &TargetSeen) -> bool {
+    let pods = target.replicas > 0 || target.pods.total > 0;
+    let changed = state.target.as_ref().is_some_and(|fence| !fence.configs.agree(&target.configs));
+    pods && changed
 }
 
 fn runs_promoted(state: &State, target: &TargetSeen) -> bool {
     match news(state, target) {
         News::Same => state.candidate().is_none(),
         News::Back => true,
-        News::Other => false,
+        News::Other | News::Unclear(_) => false,
     }
 }
 
@@ -497,7 +565,19 @@ impl Pending {
     }
 }
 
-fn hindrance(plan: &Plan, analysis: &Analysis, seen: &World, target: &TargetSeen) -> Option<Pending> {
+fn hindrance(
+    plan: &Plan,
+    state: &State,
+    analysis: &Analysis,
+    seen: &World,
+    target: &TargetSeen,
+) -> Option<Pending> {
+    if let Some(why) = &target.incomplete {
+        return Some(Pending::on(Waiting::TargetIncomplete(why.clone())));
+    }
+    if state.canary != CanaryPods::Up {
+        return Some(Pending::on(Waiting::CanaryStale));
+    }
     if !target.pods.ready(plan.canary_ready) {
         return Some(Pending::on(Waiting::CanaryNotReady { pods: target.pods }));
     }
@@ -543,26 +623,30 @@ fn handed_over(plan: &Plan, seen: &World, asked: Timestamp) -> Result<(), Pendin
     }
 }
 
-/// The decision, with the fence at what was seen, if it records anything at all, or if the hash is another one now: the
-/// generation moves with every scaling, and a fence that is left behind would not hold when an upgrade changes the
-/// hashing.
+/// The decision, with the fence at what was seen, if it records anything at all, or if the hash or what is followed is
+/// another one now: the generation moves with every scaling, and a fence that is left behind would not hold when an
+/// upgrade changes the hashing.
 fn followed(state: &State, target: &TargetSeen, mut decision: Decision) -> Decision {
     let records = decision.state != *state;
     if let Some(fence) = decision.state.target.as_mut()
         && fence.is(target)
         && fence.generation != LEFT_OVER
-        && (records || fence.hash != target.revision)
     {
-        *fence = fence.seen_again(target);
+        let now = fence.seen_again(target);
+        if records || fence.hash != now.hash || fence.configs != now.configs {
+            *fence = now;
+        }
     }
     decision
 }
 
 /// No pods of the target are left. What happens to it while it has none is noted: the fence follows its generation,
-/// and pods that somebody asks for are pods of the app, which the primary is to have.
+/// and pods that somebody asks for are pods of the app, which the primary is to have. One that is incomplete may be
+/// another version.
 fn stopped(state: &State, target: &TargetSeen) -> State {
     let fence = match &state.target {
         Some(fence) if fence.is(target) => fence.seen_again(target),
+        Some(fence) if target.incomplete.is_some() => fence.clone(),
         Some(_) | None => Target::new(target),
     };
     let replicas = if target.replicas > 0 { target.replicas } else { state.replicas };

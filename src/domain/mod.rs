@@ -16,5 +16,5 @@ pub use decide::{Decision, Note, Reason, Waiting, decide};
 pub use plan::{InvalidPlan, OnInconclusive, Plan, Steps};
 pub use questions::questions;
 pub use state::{Analysis, CanaryPods, Farewell, Phase, Promotion, Scale, State, Target, Traffic};
-pub use vocabulary::{OutOfRange, Percent, Revision, Weight};
+pub use vocabulary::{Configs, OutOfRange, Percent, Revision, Weight};
 pub use world::{Acceptance, Pods, Primary, Routing, TargetSeen, World};

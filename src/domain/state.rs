@@ -2,7 +2,7 @@
 //!
 //! Invariant: data that is meaningful in one phase only lives in that phase.
 
-use super::{Plan, Revision, TargetSeen, Weight};
+use super::{Configs, Plan, Revision, TargetSeen, Weight};
 use jiff::Timestamp;
 
 /// Everything that must survive a crash.
@@ -26,14 +26,16 @@ pub struct State {
 pub struct Target {
     /// The name under which this version is recorded.
     pub revision: Revision,
-    /// Its hash as it is computed now; differs from `revision` when an upgrade of Serin or Kubernetes changed
+    /// The hash of its pod template as it is computed now, which changes when an upgrade of Serin or Kubernetes changes
     /// how the same pods are hashed.
     pub hash: Revision,
-    /// `metadata.generation` at which it was seen: the same generation of the same object is the same version, whatever
-    /// its hash.
+    /// `metadata.generation` at which it was seen: the same generation of the same object is the same pod template,
+    /// whatever its hash.
     pub generation: i64,
     /// `metadata.uid`: an object that was made anew counts its generations from the beginning.
     pub uid: String,
+    /// The configs that it uses: they change without a generation that would say so.
+    pub configs: Configs,
 }
 
 /// Where a rollout is.
@@ -127,6 +129,9 @@ pub enum Farewell {
 pub enum CanaryPods {
     /// They have traffic, or are about to.
     Up,
+    /// They were started before the configs of the version changed: they get no traffic, and go as soon as they are
+    /// seen to have none, so that others start with the configs as they are.
+    Stale,
     /// They were observed to have no traffic.
     Draining {
         /// Since when.
@@ -233,6 +238,7 @@ impl State {
         match (&self.phase, self.canary) {
             (Phase::Initializing { .. } | Phase::Terminating { stage: Farewell::Kept, .. }, _) => Scale::Keep,
             (_, CanaryPods::Up) => Scale::AtLeast(self.replicas),
+            (_, CanaryPods::Stale) => Scale::Keep,
             // While suspended nobody watches whether the traffic stays away.
             (_, CanaryPods::Draining { .. } | CanaryPods::Down) if plan.suspend => Scale::Keep,
             (_, CanaryPods::Draining { since }) if !drained(since) => Scale::Keep,
@@ -245,23 +251,23 @@ impl Target {
     /// The target as it is seen for the first time, or after a change.
     #[must_use]
     pub fn new(seen: &TargetSeen) -> Self {
-        Self { revision: seen.revision.clone(), ..Self::seen(seen) }
+        let TargetSeen { revision, template, configs, incomplete: _, generation, uid, replicas: _, pods: _ } = seen.clone();
+        Self { revision, hash: template, generation, uid, configs }
     }
 
-    /// Whether `seen` is still this version: the generation fences the hash.
+    /// Whether `seen` is still this version: the same pod template, for which the generation fences the hash, and the
+    /// same configs, of which the generation says nothing.
     #[must_use]
     pub fn is(&self, seen: &TargetSeen) -> bool {
-        (self.generation == seen.generation && self.uid == seen.uid) || self.hash == seen.revision
+        let same_object = self.generation == seen.generation && self.uid == seen.uid;
+        (same_object || self.hash == seen.template) && self.configs.agree(&seen.configs)
     }
 
     /// The same version, as it is seen now.
     #[must_use]
     pub fn seen_again(&self, seen: &TargetSeen) -> Self {
-        Self { revision: self.revision.clone(), ..Self::seen(seen) }
-    }
-
-    fn seen(seen: &TargetSeen) -> Self {
-        let TargetSeen { revision, generation, uid, replicas: _, pods: _ } = seen.clone();
-        Self { hash: revision.clone(), revision, generation, uid }
+        // What is not known of it now is as it was.
+        let configs = if seen.incomplete.is_some() { &self.configs } else { &seen.configs };
+        Self { revision: self.revision.clone(), configs: configs.clone(), ..Self::new(seen) }
     }
 }

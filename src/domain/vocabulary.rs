@@ -1,5 +1,6 @@
 //! The words of the field, as types that cannot hold nonsense.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Percent of the traffic that goes to the canary, `0..=100`; the primary gets the rest (S1).
@@ -81,6 +82,19 @@ impl fmt::Display for Revision {
     }
 }
 
+/// What a version uses besides its pod template, by name, and a checksum of what each holds. What is not followed is not
+/// in here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configs(pub BTreeMap<String, String>);
+
+impl Configs {
+    /// Whether both hold the same as far as both know: to begin or to stop following one changes no version.
+    #[must_use]
+    pub fn agree(&self, other: &Self) -> bool {
+        self.0.iter().all(|(name, checksum)| other.0.get(name).is_none_or(|other| other == checksum))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +107,24 @@ mod tests {
         }
         assert_eq!(Weight::try_from(101), Err(OutOfRange(101)));
         assert_eq!(Weight::try_from(-1), Err(OutOfRange(-1)));
+    }
+
+    #[test]
+    fn configs_disagree_only_about_what_both_know() {
+        let configs = |pairs: &[(&str, &str)]| {
+            Configs(pairs.iter().map(|(name, sum)| ((*name).to_owned(), (*sum).to_owned())).collect())
+        };
+        let both = configs(&[("a", "1"), ("b", "1")]);
+        for (other, agree) in [
+            (&[][..], true),
+            (&[("a", "1")], true),
+            (&[("a", "1"), ("c", "7")], true),
+            (&[("a", "2")], false),
+            (&[("a", "1"), ("b", "2")], false),
+        ] {
+            assert_eq!(both.agree(&configs(other)), agree, "{other:?}");
+            assert_eq!(configs(other).agree(&both), agree, "{other:?}");
+        }
     }
 
     #[test]

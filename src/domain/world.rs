@@ -1,6 +1,6 @@
 //! What the shell saw: facts, and no judgement.
 
-use super::{Percent, Revision, Weight};
+use super::{Configs, Percent, Revision, Weight};
 use jiff::Timestamp;
 
 /// Everything that a decision rests on besides the recorded state and the metrics.
@@ -23,8 +23,14 @@ pub struct World {
 /// The user's workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetSeen {
-    /// The hash of its pod template (and of the configs it uses).
+    /// The name of its version: of its pod template and of the configs that it uses.
     pub revision: Revision,
+    /// The hash of its pod template alone.
+    pub template: Revision,
+    /// The configs that it uses, as far as they are known.
+    pub configs: Configs,
+    /// What it needs to be a version, as a sentence; `None` when it has everything.
+    pub incomplete: Option<String>,
     /// `metadata.generation`.
     pub generation: i64,
     /// `metadata.uid`.

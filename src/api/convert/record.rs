@@ -65,15 +65,16 @@ pub fn record(
         candidate: decision.state.candidate().map(revision),
         canary_pods: Some(match canary {
             CanaryPods::Up => "Up".into(),
+            CanaryPods::Stale => "Stale".into(),
             CanaryPods::Draining { .. } => "Draining".into(),
             CanaryPods::Down => "Down".into(),
         }),
         draining_since: match canary {
             CanaryPods::Draining { since } => Some(*since),
-            CanaryPods::Up | CanaryPods::Down => None,
+            CanaryPods::Up | CanaryPods::Stale | CanaryPods::Down => None,
         },
         replicas: i32::try_from(*replicas).ok(),
-        tracked_configs: old.tracked_configs,
+        tracked_configs: target.as_ref().map(|target| target.configs.0.clone()).unwrap_or_default(),
         checks: outcome.map_or(old.checks, |outcome| outcome.0.iter().map(|check| check_status(check, now)).collect()),
         history: history(old.history, decision, step, now),
         conditions: set_conditions(&old.conditions, &summary, generation, now),
@@ -224,6 +225,7 @@ fn summary(
         now_waiting,
         Some(
             Waiting::TargetMissing
+                | Waiting::TargetIncomplete(_)
                 | Waiting::RouteRefused(_)
                 | Waiting::RouteUnusable(_)
                 | Waiting::PrimaryNotReady { overdue: true, .. }

@@ -1,7 +1,7 @@
 //! Status → [`State`].
 
 use crate::api::status::CanaryStatus;
-use crate::domain::{Analysis, CanaryPods, Farewell, Phase, Promotion, Revision, State, Target, Weight};
+use crate::domain::{Analysis, CanaryPods, Configs, Farewell, Phase, Promotion, Revision, State, Target, Weight};
 use jiff::Timestamp;
 use std::fmt::Display;
 
@@ -52,9 +52,11 @@ pub fn state(status: Option<&CanaryStatus>, now: Timestamp) -> Result<State, Inv
         hash: Revision(target.hash.clone()),
         generation: target.generation,
         uid: target.uid.clone(),
+        configs: Configs(status.tracked_configs.clone()),
     });
     let canary = match (status.canary_pods.as_deref(), status.draining_since) {
         (Some("Up"), _) => CanaryPods::Up,
+        (Some("Stale"), _) => CanaryPods::Stale,
         (Some("Down"), _) => CanaryPods::Down,
         (Some("Draining"), Some(since)) => CanaryPods::Draining { since },
         (other, _) => return Err(nonsense("canaryPods", other.unwrap_or("missing"))),

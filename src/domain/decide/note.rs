@@ -75,6 +75,8 @@ pub enum Waiting {
     Suspended,
     /// There is no target.
     TargetMissing,
+    /// The target needs something to be a version.
+    TargetIncomplete(String),
     /// The primary is yet to be made or changed.
     PrimaryMissing,
     /// The primary's pods are not as asked.
@@ -89,6 +91,8 @@ pub enum Waiting {
         /// Its pods.
         pods: Pods,
     },
+    /// The canary's pods began with other configs than those of the version.
+    CanaryStale,
     /// The gateway does not show the weight yet.
     RoutePending,
     /// The gateway refuses the route.
@@ -114,8 +118,9 @@ impl Waiting {
             Self::Nothing => None,
             Self::Suspended => Some("Suspended"),
             Self::TargetMissing => Some("TargetMissing"),
+            Self::TargetIncomplete(_) => Some("TargetIncomplete"),
             Self::PrimaryMissing | Self::PrimaryNotReady { .. } => Some("PrimaryNotReady"),
-            Self::CanaryNotReady { .. } => Some("CanaryNotReady"),
+            Self::CanaryNotReady { .. } | Self::CanaryStale => Some("CanaryNotReady"),
             Self::RoutePending => Some("RoutePending"),
             Self::RouteRefused(_) => Some("RouteRefused"),
             Self::RouteUnusable(_) => Some("RouteUnusable"),
@@ -142,12 +147,15 @@ impl fmt::Display for Waiting {
                 "the primary is not ready after the progress deadline: {}; look at the events of its pods",
                 count(*pods)
             ),
+            Self::CanaryStale => formatter.write_str(
+                "the canary's pods were started before the configs of this version changed; they are started anew",
+            ),
             Self::CanaryNotReady { pods } => write!(formatter, "the canary is not ready: {}", count(*pods)),
             Self::RoutePending => formatter.write_str("the gateway does not report the new weights yet"),
             Self::RouteRefused(why) => write!(formatter, "the gateway refuses the route: {why}"),
             Self::RouteUnusable(why) => write!(formatter, "the route cannot be split: {why}"),
             Self::Dwell { until } => write!(formatter, "the next check is at {}", until.strftime("%H:%M:%SZ")),
-            Self::CheckFailed(why) | Self::Inconclusive(why) => formatter.write_str(why),
+            Self::TargetIncomplete(why) | Self::CheckFailed(why) | Self::Inconclusive(why) => formatter.write_str(why),
         }
     }
 }

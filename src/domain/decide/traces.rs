@@ -4,6 +4,7 @@
 mod bad;
 mod changes;
 pub(super) mod cluster;
+mod configs;
 mod good;
 mod leaving;
 mod promotion;

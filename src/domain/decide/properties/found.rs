@@ -3,7 +3,7 @@
 use super::super::traces::cluster::{Cluster, Gateway, outcome, plan, steps, weight};
 use super::super::{Decision, decide};
 use crate::domain::{
-    Acceptance, Analysis, CanaryPods, Farewell, Percent, Phase, Plan, Pods, Primary, Promotion, Revision, Routing,
+    Acceptance, Analysis, CanaryPods, Configs, Farewell, Percent, Phase, Plan, Pods, Primary, Promotion, Revision, Routing,
     Scale, State, Target, TargetSeen, Traffic, Verdict, Weight, World,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -23,7 +23,8 @@ fn pods(wanted: u32, available: u32) -> Pods {
 }
 
 fn target(name: &str, generation: i64) -> Target {
-    Target { revision: revision(name), hash: revision(name), generation, uid: "u".into() }
+    let (uid, configs) = ("u".into(), Configs::default());
+    Target { revision: revision(name), hash: revision(name), generation, uid, configs }
 }
 
 /// `a` is promoted; `b`, of generation 2, is the target.
@@ -42,6 +43,9 @@ fn world(seconds: i64, state: &State) -> World {
         deleted: false,
         target: Some(TargetSeen {
             revision: revision("b"),
+            template: revision("b"),
+            configs: Configs::default(),
+            incomplete: None,
             generation: 2,
             uid: "u".into(),
             replicas: 2,
@@ -57,6 +61,10 @@ fn with_target(seen: World, change: impl FnOnce(&mut TargetSeen)) -> World {
     let mut target = seen.target.unwrap();
     change(&mut target);
     World { target: Some(target), ..seen }
+}
+
+fn rename(target: &mut TargetSeen, name: &str, generation: i64) {
+    (target.revision, target.template, target.generation) = (revision(name), revision(name), generation);
 }
 
 #[test]
@@ -88,7 +96,7 @@ fn s2_suspend_holds_no_traffic_on_lost_pods() {
 fn s2_suspend_holds_no_traffic_on_a_version_that_came_later() {
     let plan = Plan { suspend: true, ..plan() };
     let state = state(Phase::Progressing(analysis(50)));
-    let seen = with_target(world(1, &state), |target| (target.revision, target.generation) = (revision("c"), 3));
+    let seen = with_target(world(1, &state), |target| rename(target, "c", 3));
     assert_eq!(decide(&plan, &state, &seen, None).state.weight(), Weight::ZERO);
     let seen = World { target: None, ..world(1, &state) };
     assert_eq!(decide(&plan, &state, &seen, None).state.weight(), Weight::ZERO);
@@ -133,7 +141,7 @@ fn s3_a_left_over_primary_keeps_its_version_when_the_target_changes_before_it_is
     let mut seen = world(0, &State::new(START));
     seen.primary = Some(Primary { revision: Some(revision("b")), pods: pods(2, 1) });
     let state = decide(&plan, &State::new(START), &seen, None).state;
-    let changed = with_target(seen, |target| (target.revision, target.generation) = (revision("c"), 3));
+    let changed = with_target(seen, |target| rename(target, "c", 3));
     let state = decide(&plan, &state, &changed, None).state;
     assert_eq!(state.primary_revision(), Some(&revision("b")));
 }
@@ -143,7 +151,8 @@ fn s6_a_target_that_was_made_anew_is_seen() {
     let mut state = state(Phase::Failed { since: START, why: "the target was deleted".into() });
     state.target = Some(target("b", 1));
     let seen = with_target(world(60, &state), |target| {
-        (target.revision, target.generation, target.uid) = (revision("c"), 1, "another".into());
+        rename(target, "c", 1);
+        target.uid = "another".into();
     });
     assert!(matches!(decide(&plan(), &state, &seen, None).state.phase, Phase::Progressing(_)));
 }

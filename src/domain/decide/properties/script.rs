@@ -3,7 +3,7 @@
 
 use super::super::traces::cluster::{outcome, weight};
 use crate::domain::{
-    Acceptance, Decision, OnInconclusive, Percent, Plan, Pods, Primary, Revision, Routing, Scale, State, Steps, Target,
+    Acceptance, Configs, Decision, OnInconclusive, Percent, Plan, Pods, Primary, Revision, Routing, Scale, State, Steps, Target,
     TargetSeen, Traffic, Verdict, Weight, World, decide, questions,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -13,6 +13,9 @@ use proptest::prelude::*;
 
 /// How many different pod templates there are.
 const VERSIONS: usize = 4;
+
+/// How many different contents the config has; the first is not followed.
+const CONFIGS: usize = 3;
 
 /// A plan, and what happens in each pass.
 #[derive(Clone, Debug)]
@@ -27,6 +30,10 @@ struct Step {
     seconds: i64,
     /// Another pod template, and whether the generation says so.
     deploy: Option<(usize, bool)>,
+    /// Another content of the config; the generation never says so. 0 is a config that is not followed.
+    configure: Option<usize>,
+    /// The config is not there in this pass, though it is needed.
+    incomplete: bool,
     deleted: bool,
     suspend: Option<bool>,
     edit: Option<Plan>,
@@ -73,6 +80,7 @@ pub(super) struct Cluster {
     pub(super) now: Timestamp,
     pub(super) deleted: bool,
     version: usize,
+    config: usize,
     generation: i64,
     replicas: u32,
 }
@@ -114,6 +122,7 @@ fn step() -> impl Strategy<Value = Step> {
     let seconds = prop_oneof![8 => 0..=12_i64, 1 => -20..=-1_i64, 1 => 13..=100_i64];
     let user = (
         weighted(0.1, (0..VERSIONS, prop::bool::weighted(0.8))),
+        (weighted(0.06, 0..CONFIGS), prop::bool::weighted(0.05)),
         prop::bool::weighted(0.008),
         weighted(0.06, prop::bool::weighted(0.3)),
         weighted(0.04, plans()),
@@ -127,8 +136,22 @@ fn step() -> impl Strategy<Value = Step> {
     let verdict = prop_oneof![6 => Just(Verdict::Pass), 1 => Just(Verdict::Fail), 2 => Just(Verdict::Inconclusive)];
     let said = prop_oneof![8 => Just(Said::WhenAsked), 1 => Just(Said::Always), 1 => Just(Said::Never)];
     (seconds, user, world, verdict, said).prop_map(|(seconds, user, world, verdict, said)| {
-        let ((deploy, deleted, suspend, edit), (target, primary, apex_on_primary, routing)) = (user, world);
-        Step { seconds, deploy, deleted, suspend, edit, target, primary, apex_on_primary, routing, verdict, said }
+        let ((deploy, (configure, incomplete), deleted, suspend, edit), (target, primary, apex_on_primary, routing)) = (user, world);
+        Step {
+            seconds,
+            deploy,
+            configure,
+            incomplete,
+            deleted,
+            suspend,
+            edit,
+            target,
+            primary,
+            apex_on_primary,
+            routing,
+            verdict,
+            said,
+        }
     })
 }
 
@@ -183,7 +206,7 @@ impl Script {
 impl Cluster {
     fn new(plan: Plan) -> Self {
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 50);
-        Self { plan, state: State::new(now), now, deleted: false, version: 0, generation: 1, replicas: 2 }
+        Self { plan, state: State::new(now), now, deleted: false, version: 0, config: 0, generation: 1, replicas: 2 }
     }
 
     fn play(&mut self, step: &Step) -> Pass {
@@ -193,11 +216,16 @@ impl Cluster {
             self.version = version;
             self.generation += i64::from(bump);
         }
+        self.config = step.configure.unwrap_or(self.config);
         if let Some(plan) = &step.edit {
             self.plan = Plan { suspend: self.plan.suspend, ..plan.clone() };
         }
         self.plan.suspend = step.suspend.unwrap_or(self.plan.suspend);
         let mut seen = self.world(&Acceptance::Accepted);
+        if let (true, Some(target)) = (step.incomplete, &mut seen.target) {
+            target.configs = Configs::default();
+            target.incomplete = Some("the config is not there".into());
+        }
         seen.target = match step.target {
             Odd::AsWanted => seen.target,
             Odd::Missing => None,
@@ -217,6 +245,15 @@ impl Cluster {
             Said::Never => false,
         };
         self.pass(seen, said.then_some(step.verdict))
+    }
+
+    pub(super) fn follows(&self) -> bool {
+        self.config > 0
+    }
+
+    /// Begins or stops to follow the config.
+    pub(super) fn follow(&mut self, follow: bool) {
+        self.config = usize::from(follow);
     }
 
     /// A pass in a world that does as it is told, after which it is time for the next one; whether anything changed.
@@ -257,7 +294,10 @@ impl Cluster {
             now: self.now,
             deleted: self.deleted,
             target: Some(TargetSeen {
-                revision: revision(self.version),
+                revision: revision_with(self.version, &configs(self.config)),
+                template: revision(self.version),
+                configs: configs(self.config),
+                incomplete: None,
                 generation: self.generation,
                 uid: "u".into(),
                 replicas: self.replicas,
@@ -289,8 +329,11 @@ impl Pass {
     /// Whether the target is neither what was last acted upon nor what is promoted.
     pub(super) fn shows_news(&self) -> bool {
         let Some(seen) = &self.seen.target else { return false };
-        let known = |fence: &Target| fence.generation == seen.generation || fence.hash == seen.revision;
-        !self.before.target.as_ref().is_some_and(known) && self.before.promoted.as_ref() != Some(&seen.revision)
+        let known = |fence: &Target| {
+            let template = fence.generation == seen.generation || fence.hash == seen.template;
+            template && fence.configs.agree(&seen.configs)
+        };
+        seen.incomplete.is_none() && !self.before.target.as_ref().is_some_and(known) && self.before.promoted.as_ref() != Some(&seen.revision)
     }
 
     /// Whether it is seen that no request reaches the target's pods.
@@ -303,4 +346,12 @@ impl Pass {
 
 fn revision(version: usize) -> Revision {
     Revision(["a", "b", "c", "d"][version].into())
+}
+
+fn revision_with(version: usize, Configs(configs): &Configs) -> Revision {
+    Revision(format!("{}{}", revision(version), configs.get("config").map_or("", String::as_str)))
+}
+
+fn configs(config: usize) -> Configs {
+    Configs((config > 0).then(|| ("config".to_owned(), config.to_string())).into_iter().collect())
 }

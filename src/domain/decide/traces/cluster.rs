@@ -1,7 +1,7 @@
 //! A small simulated cluster: the gateway shows what was recorded one pass later, pods become ready after some passes.
 
 use crate::domain::{
-    Acceptance, CanaryPods, Check, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan, Pods,
+    Acceptance, CanaryPods, Check, Configs, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan, Pods,
     Primary, Revision, Routing, Scale, State, Steps, TargetSeen, Traffic, Unknown, Verdict, Weight, World, decide,
     questions,
 };
@@ -30,6 +30,10 @@ pub(in crate::domain::decide) struct Cluster {
     pub(in crate::domain::decide) answers: VecDeque<Verdict>,
     /// Stands for how this release of Serin computes hashes.
     pub(in crate::domain::decide) hashing: &'static str,
+    /// The content of the one config that every version uses; empty when it is not followed.
+    pub(in crate::domain::decide) config: &'static str,
+    /// The config is not there, though it is needed.
+    pub(in crate::domain::decide) incomplete: bool,
     pub(in crate::domain::decide) deleted: bool,
     start: Timestamp,
     now: Timestamp,
@@ -54,6 +58,8 @@ pub(in crate::domain::decide) struct Workload {
     pub(in crate::domain::decide) revision: Option<Revision>,
     pub(in crate::domain::decide) generation: i64,
     pub(in crate::domain::decide) replicas: u32,
+    /// The config that its pods began with.
+    pub(in crate::domain::decide) began: &'static str,
     /// Passes until its pods are ready.
     slow: u32,
     /// Ready pods of the version before.
@@ -115,6 +121,8 @@ impl Cluster {
             unpromotable: vec![],
             answers: VecDeque::new(),
             hashing: "",
+            config: "",
+            incomplete: false,
             deleted: false,
             start,
             now: start,
@@ -149,10 +157,19 @@ impl Cluster {
     /// The user changes the target's pod template.
     pub(in crate::domain::decide) fn deploy(&mut self, version: &'static str) {
         match &mut self.target {
-            Some(target) => target.change(version, target.replicas),
+            Some(target) => {
+                target.began = self.config;
+                target.change(version, target.replicas);
+            }
             None => self.target = Some(Workload::new(version, 2)),
         }
         self.log.push(format!("      -- the target is {version} --"));
+    }
+
+    /// The user changes the config.
+    pub(in crate::domain::decide) fn configure(&mut self, config: &'static str) {
+        self.config = config;
+        self.log.push(format!("      -- the config is {config} --"));
     }
 
     /// Says in the log what the test does now.
@@ -198,8 +215,12 @@ impl Cluster {
 
     /// What the operator sees.
     pub(in crate::domain::decide) fn world(&self) -> World {
+        let config = if self.incomplete { "" } else { self.config };
         let target = self.target.as_ref().map(|target| TargetSeen {
-            revision: self.hash(target.version),
+            revision: Revision(format!("{}{config}{}", target.version, self.hashing)),
+            template: Revision(format!("{}{}", target.version, self.hashing)),
+            configs: Configs((!config.is_empty()).then(|| ("config".into(), config.into())).into_iter().collect()),
+            incomplete: self.incomplete.then(|| "the config is not there".to_owned()),
             generation: target.generation,
             uid: "u".into(),
             replicas: target.replicas,
@@ -255,20 +276,22 @@ impl Cluster {
         if let (Some(revision), Some(_)) = (self.state.primary_revision().cloned(), &self.target) {
             let version = ["a", "b", "c", "d"].into_iter().find(|version| revision.0.starts_with(version)).unwrap();
             let primary = self.primary.get_or_insert_with(|| Workload::new(version, self.state.replicas));
+            if primary.version == version && primary.revision.as_ref().is_some_and(|runs| *runs != revision) {
+                primary.renew();
+            }
             primary.change(version, self.state.replicas);
             primary.revision = Some(revision);
         }
         if let Some(target) = &mut self.target {
             match scale {
-                Scale::AtLeast(replicas) if target.replicas == 0 => target.change(target.version, replicas),
+                Scale::AtLeast(replicas) if target.replicas == 0 => {
+                    target.began = self.config;
+                    target.change(target.version, replicas);
+                }
                 Scale::Keep | Scale::AtLeast(_) => {}
                 Scale::Zero => target.change(target.version, 0),
             }
         }
-    }
-
-    fn hash(&self, version: &str) -> Revision {
-        Revision(format!("{version}{}", self.hashing))
     }
 
     fn write_down(&mut self, decision: &Decision) {
@@ -286,6 +309,7 @@ impl Cluster {
         };
         let pods = match state.canary {
             CanaryPods::Up => "Up",
+            CanaryPods::Stale => "Stale",
             CanaryPods::Draining { .. } => "Draining",
             CanaryPods::Down => "Down",
         };
@@ -304,7 +328,14 @@ impl Cluster {
 
 impl Workload {
     fn new(version: &'static str, replicas: u32) -> Self {
-        Self { version, revision: None, generation: 1, replicas, slow: SLOW, old: 0, missing: 0 }
+        Self { version, revision: None, generation: 1, replicas, began: "", slow: SLOW, old: 0, missing: 0 }
+    }
+
+    /// The same template with other configs: for the primary that is another template.
+    fn renew(&mut self) {
+        self.old = if self.slow == 0 { self.replicas } else { self.old };
+        self.slow = SLOW;
+        self.generation += 1;
     }
 
     /// A new spec; the pods follow.
