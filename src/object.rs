@@ -49,9 +49,19 @@ fn is_empty(value: &Value) -> bool {
 /// A short hash of canonical JSON: the order of keys does not matter.
 #[must_use]
 pub fn hash(value: &Value) -> String {
+    digest(value, 5)
+}
+
+/// The same for content that is compared and not only named.
+#[must_use]
+pub fn checksum(value: &Value) -> String {
+    digest(value, 8)
+}
+
+fn digest(value: &Value, bytes: usize) -> String {
     let mut canonical = String::new();
     write_canonical(value, &mut canonical);
-    Sha256::digest(canonical).iter().take(5).fold(String::new(), |mut text, byte| {
+    Sha256::digest(canonical).iter().take(bytes).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })

@@ -7,10 +7,11 @@ mod common;
 
 use common::app::{self, NAME, STEPS};
 use common::cluster::Cluster;
+use common::configs;
 use common::prometheus::Says;
 use serde_json::{Value, json};
 use serin_testing::{
-    CANARIES, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, GroupVersionResource, HTTP_ROUTES, Request, SERVICES,
+    CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, HTTP_ROUTES, Request, SECRETS, SERVICES,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,10 @@ enum Scenario {
     Deleted,
     DeletedWithRevert,
     DeletedUnpromoted,
+    InitialiseWithConfigs,
+    Configs,
+    ConfigsSuperseded,
+    ConfigsDeletedUnpromoted,
 }
 
 /// When the process dies.
@@ -69,6 +74,14 @@ async fn a_crash_in_a_deletion_changes_nothing() {
     check(Scenario::Deleted).await;
     check(Scenario::DeletedWithRevert).await;
     check(Scenario::DeletedUnpromoted).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_while_configs_are_rolled_out_changes_nothing() {
+    check(Scenario::InitialiseWithConfigs).await;
+    check(Scenario::Configs).await;
+    check(Scenario::ConfigsSuperseded).await;
+    check(Scenario::ConfigsDeletedUnpromoted).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,12 +126,17 @@ async fn run(scenario: Scenario, crash: Crash) -> (Value, Vec<String>) {
     let watch = Watch::over(&cluster);
     let dead = die_at(&cluster, crash);
     let user: &[fn(&Cluster)] = match scenario {
-        Scenario::Initialise | Scenario::InitialiseFromNothing => {
+        Scenario::Initialise | Scenario::InitialiseFromNothing | Scenario::InitialiseWithConfigs => {
             &[|cluster| drop(cluster.put(CANARIES, app::canary()))]
         }
         Scenario::Good | Scenario::Bad => &[|cluster| cluster.deploy("web:2")],
         Scenario::Superseded => &[|cluster| cluster.deploy("web:2"), |cluster| cluster.deploy("web:3")],
-        Scenario::Deleted | Scenario::DeletedWithRevert | Scenario::DeletedUnpromoted => &[Cluster::delete_canary],
+        Scenario::Configs => &[|cluster| paint(cluster, "green")],
+        Scenario::ConfigsSuperseded => &[|cluster| paint(cluster, "green"), |cluster| paint(cluster, "red")],
+        Scenario::Deleted
+        | Scenario::DeletedWithRevert
+        | Scenario::DeletedUnpromoted
+        | Scenario::ConfigsDeletedUnpromoted => &[Cluster::delete_canary],
     };
     for (place, act) in user.iter().enumerate() {
         act(&cluster);
@@ -158,6 +176,10 @@ async fn begin(scenario: Scenario) -> Cluster {
             cluster.put(DEPLOYMENTS, app::deployment("web:1"));
             cluster
         }
+        Scenario::InitialiseWithConfigs => configs::with_configs().await,
+        Scenario::Configs | Scenario::ConfigsSuperseded | Scenario::ConfigsDeletedUnpromoted => {
+            configs::at_rest().await
+        }
         Scenario::Good | Scenario::Superseded | Scenario::Bad => Cluster::at_rest().await,
         Scenario::Deleted | Scenario::DeletedWithRevert | Scenario::DeletedUnpromoted => {
             let mut cluster = Cluster::new().await;
@@ -177,10 +199,21 @@ async fn begin(scenario: Scenario) -> Cluster {
             cluster.deploy("web:2");
             cluster.settle().await;
         }
+        Scenario::ConfigsDeletedUnpromoted => {
+            cluster.prometheus.says(Says::Value(50.0));
+            paint(&cluster, "red");
+            cluster.settle().await;
+        }
         _ => {}
     }
     cluster.forget();
     cluster
+}
+
+/// The user changes a ConfigMap and a Secret.
+fn paint(cluster: &Cluster, color: &str) {
+    cluster.edit(CONFIG_MAPS, "settings", |settings| settings["data"]["color"] = color.into());
+    cluster.edit(SECRETS, "token", |token| token["data"]["color"] = color.into());
 }
 
 /// From the chosen write on, nothing of this process reaches the server; the flag says that it is so.
@@ -207,7 +240,7 @@ fn die_at(cluster: &Cluster, crash: Crash) -> Arc<AtomicBool> {
 /// How things are, without what depends on when and how often they were written.
 fn end(cluster: &Cluster) -> Value {
     let mut all = BTreeMap::new();
-    let kinds: [GroupVersionResource; 5] = [CANARIES, CONTROLLER_REVISIONS, DEPLOYMENTS, HTTP_ROUTES, SERVICES];
+    let kinds = [CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, HTTP_ROUTES, SECRETS, SERVICES];
     for kind in kinds {
         for mut object in cluster.server.list(kind, None) {
             let name = format!("{}/{}", kind.plural, object["metadata"]["name"].as_str().unwrap_or_default());

@@ -7,6 +7,7 @@ mod common;
 
 use common::app::{self, NAME, NAMESPACE};
 use common::cluster::{settings, template};
+use common::configs::{self, config_map};
 use common::prometheus::{Prometheus, Says};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -17,8 +18,8 @@ use serin::server::Readiness;
 use serin::telemetry::Metrics;
 use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes};
 use serin_testing::{
-    ApiServer, CANARIES, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, Fault, GroupVersionResource, HTTP_ROUTES,
-    METRIC_TEMPLATES, Request, SECRETS, SERVICES, Verb,
+    ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, Fault, GroupVersionResource,
+    HTTP_ROUTES, METRIC_TEMPLATES, Request, SECRETS, SERVICES, Verb,
 };
 use std::collections::BTreeSet;
 use std::fs;
@@ -48,7 +49,16 @@ async fn the_charts_grant_what_is_used_and_nothing_else() {
     let leases: Vec<_> = server.requests().into_iter().filter(|request| request.resource == "leases").collect();
     assert!(leases.iter().all(|request| request.namespace.as_deref() == Some(OWN_NAMESPACE)));
     let secrets: Vec<_> = server.requests().into_iter().filter(|request| request.resource == "secrets").collect();
-    assert!(secrets.iter().all(|request| request.name.as_deref() == Some("prometheus")), "only what is referred to");
+    for request in &secrets {
+        let referred = ["prometheus", "token"].map(Some).contains(&request.name.as_deref());
+        let copy = request.name.as_ref().is_some_and(|name| name.starts_with("token-primary-"));
+        match request.verb {
+            Verb::List | Verb::Watch => assert!(request.metadata_only, "no content is listed or watched"),
+            Verb::Get => assert!(referred || copy, "{:?}: only what is referred to is read", request.name),
+            Verb::Create | Verb::Update | Verb::Patch => {}
+            Verb::Delete => assert!(copy, "{:?}", request.name),
+        }
+    }
 }
 
 #[test]
@@ -148,13 +158,17 @@ async fn use_it(server: &ApiServer, prometheus: &Prometheus) {
         "metadata": {"name": "prometheus", "namespace": NAMESPACE}, "data": {"username": "YQ==", "password": "Yg=="},
     });
     put(server, SECRETS, secret);
+    put(server, CONFIG_MAPS, config_map("settings"));
+    put(server, CONFIG_MAPS, config_map("unrelated"));
+    put(server, SECRETS, configs::secret("token"));
     put(server, DEPLOYMENTS, app::deployment("web:1"));
+    use_configs(server);
     let mut canary = app::canary();
     canary["spec"]["analysis"] = json!({
         "interval": "1s", "stepWeights": [50],
         "metrics": [{"name": "errors", "templateRef": {"name": "errors"}, "thresholdRange": {"max": 1}}],
     });
-    put(server, CANARIES, canary);
+    put(server, CANARIES, canary.clone());
     until(server, "it is initialised", |status| status["phase"] == "Initialized" && status["canaryPods"] == "Down")
         .await;
 
@@ -164,16 +178,19 @@ async fn use_it(server: &ApiServer, prometheus: &Prometheus) {
     let asked = prometheus.asked();
     assert!(asked.iter().any(|asked| asked.authorization.as_deref() == Some("Basic YTpi")), "{asked:?}");
 
-    // Enough versions that records are too many.
+    // No pod template changes: the watches of configs wake the Canary.
     server.patch(CANARIES, NAMESPACE, NAME, &json!({"spec": {"skipAnalysis": true}})).unwrap();
+    let changes: [(GroupVersionResource, &str, Value); 2] = [
+        (CONFIG_MAPS, "settings", json!({"data": {"color": "green"}})),
+        (SECRETS, "token", json!({"data": {"password": "bmV3"}})),
+    ];
+    for (kind, name, change) in changes {
+        next(server, || drop(server.patch(kind, NAMESPACE, name, &change).unwrap())).await;
+    }
+
+    // Enough versions that records are too many.
     for version in 3..=6 {
-        deploy(server, &format!("web:{version}"));
-        let revision = |status: &Value| status["promoted"]["revision"].clone();
-        let before = revision(&server.get(CANARIES, NAMESPACE, NAME).unwrap()["status"]);
-        until(server, "the next version is promoted", |status| {
-            status["phase"] == "Succeeded" && status["canaryPods"] == "Down" && revision(status) != before
-        })
-        .await;
+        next(server, || deploy(server, &format!("web:{version}"))).await;
     }
     wait(server, "old records are collected", |server| server.list(CONTROLLER_REVISIONS, None).len() == 4).await;
 
@@ -182,9 +199,9 @@ async fn use_it(server: &ApiServer, prometheus: &Prometheus) {
         object
     };
     put(server, DAEMON_SETS, named(app::daemon_set("web:1")));
-    let mut canary = named(app::canary());
-    canary["spec"]["targetRef"] = json!({"kind": "DaemonSet", "name": "agent"});
-    put(server, CANARIES, canary);
+    let mut agents = named(app::canary());
+    agents["spec"]["targetRef"] = json!({"kind": "DaemonSet", "name": "agent"});
+    put(server, CANARIES, agents);
     wait(server, "the DaemonSet is adopted", |server| {
         let canary = server.get(CANARIES, NAMESPACE, "agent");
         canary.is_some_and(|canary| canary["status"]["canaryPods"] == "Down")
@@ -195,6 +212,39 @@ async fn use_it(server: &ApiServer, prometheus: &Prometheus) {
     wait(server, "the Canary is gone", |server| server.get(CANARIES, NAMESPACE, NAME).is_none()).await;
     server.collect_garbage();
     assert_eq!(server.list(DEPLOYMENTS, None).len(), 1);
+    assert_eq!(server.list(SECRETS, None).len(), 2, "the copies went with the Canary");
+
+    // A primary that stays takes its copies with it.
+    put(server, CANARIES, canary);
+    until(server, "it is initialised again", |status| status["canaryPods"] == "Down").await;
+    prometheus.says(Says::Value(100.0));
+    deploy(server, "web:7");
+    until(server, "a version is taken back", |status| status["phase"] == "Failed" && status["canaryPods"] == "Down")
+        .await;
+    server.delete(CANARIES, NAMESPACE, NAME).unwrap();
+    wait(server, "the Canary is gone again", |server| server.get(CANARIES, NAMESPACE, NAME).is_none()).await;
+    server.collect_garbage();
+    assert_eq!((server.list(DEPLOYMENTS, None).len(), server.list(SECRETS, None).len()), (2, 3));
+}
+
+/// A change that is promoted without an analysis.
+async fn next(server: &ApiServer, change: impl FnOnce()) {
+    let revision = |status: &Value| status["promoted"]["revision"].clone();
+    let before = revision(&server.get(CANARIES, NAMESPACE, NAME).unwrap()["status"]);
+    change();
+    until(server, "the next version is promoted", |status| {
+        status["phase"] == "Succeeded" && status["canaryPods"] == "Down" && revision(status) != before
+    })
+    .await;
+}
+
+/// The app reads its configuration.
+fn use_configs(server: &ApiServer) {
+    let change = |deployment: &mut Value| {
+        deployment["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
+            json!([{"configMapRef": {"name": "settings"}}, {"secretRef": {"name": "token"}}]);
+    };
+    server.update(DEPLOYMENTS, NAMESPACE, NAME, change).expect("the app is there");
 }
 
 /// The rest of the cluster.

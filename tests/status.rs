@@ -6,8 +6,8 @@ use proptest::option;
 use proptest::prelude::*;
 use serin::api::{self, CanaryStatus};
 use serin::domain::{
-    Analysis, CanaryPods, Check, Configs, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan, Promotion,
-    Revision, State, Steps, Target, Unknown, Waiting, Weight,
+    Analysis, CanaryPods, Check, Configs, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan,
+    Promotion, Revision, State, Steps, Target, Unknown, Waiting, Weight,
 };
 
 /// The recorded numbers are those of Kubernetes.

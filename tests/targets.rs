@@ -5,12 +5,13 @@ mod common;
 
 use common::app::{self, NAME};
 use common::cluster::{BROKEN, Cluster};
+use common::configs::config_map;
 use common::prometheus::Says;
 use kube::core::cel::Validator;
 use serde_json::{Value, json};
 use serin::workload;
 use serin_testing::workloads::DaemonSetController;
-use serin_testing::{CANARIES, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, HTTP_ROUTES, SERVICES};
+use serin_testing::{CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, HTTP_ROUTES, SERVICES};
 
 /// The key of the selector that stops a DaemonSet.
 const STOPPED: &str = "/spec/template/spec/nodeSelector/serin.dev~1scale-to-zero";
@@ -141,6 +142,33 @@ async fn a_good_version_of_a_daemon_set_is_promoted() {
     assert_eq!(image(&cluster, "web-primary"), "web:2");
     assert!(is_stopped(&cluster));
     assert_eq!(cluster.get(DAEMON_SETS, "web-primary").pointer(STOPPED), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn configs_of_a_daemon_set_are_part_of_its_version() {
+    let mut cluster = with_daemon_set().await;
+    cluster.put(CONFIG_MAPS, config_map("settings"));
+    cluster.edit(DAEMON_SETS, NAME, |daemon_set| {
+        daemon_set["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
+            json!([{"configMapRef": {"name": "settings"}}]);
+    });
+    cluster.put(CANARIES, canary());
+    cluster.settle().await;
+    let used = |cluster: &Cluster, name: &str| {
+        let daemon_set = cluster.get(DAEMON_SETS, name);
+        let reference = daemon_set.pointer("/spec/template/spec/containers/0/envFrom/0/configMapRef/name");
+        cluster.get(CONFIG_MAPS, reference.and_then(Value::as_str).unwrap())
+    };
+    let color = |cluster: &Cluster| used(cluster, "web-primary")["data"]["color"].clone();
+    assert_eq!(color(&cluster), "blue");
+    deploy(&cluster, "web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    cluster.edit(CONFIG_MAPS, "settings", |settings| settings["data"]["color"] = "green".into());
+    assert!(cluster.settle_until(is_stopped).await, "its pods began with another config");
+    assert_eq!((cluster.status()["canaryWeight"].clone(), color(&cluster)), (json!(0), json!("blue")));
+    cluster.settle().await;
+    assert_eq!((cluster.phase().as_str(), color(&cluster)), ("Succeeded", json!("green")));
+    assert_eq!(used(&cluster, NAME)["metadata"]["name"], "settings");
 }
 
 #[tokio::test(start_paused = true)]

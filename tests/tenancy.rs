@@ -56,19 +56,23 @@ async fn only_the_given_namespaces_are_watched_and_written() {
     insta::assert_snapshot!(lists.join("\n"), @r"
     blog/alertproviders
     blog/canaries
+    blog/configmaps
     blog/controllerrevisions
     blog/daemonsets
     blog/deployments
     blog/httproutes
     blog/metrictemplates
+    blog/secrets
     blog/services
     shop/alertproviders
     shop/canaries
+    shop/configmaps
     shop/controllerrevisions
     shop/daemonsets
     shop/deployments
     shop/httproutes
     shop/metrictemplates
+    shop/secrets
     shop/services
     ");
     assert!(cluster.get("other", CANARIES, NAME)["status"].is_null());
@@ -86,7 +90,7 @@ async fn without_namespaces_one_watch_of_each_kind_covers_all() {
     let requests = cluster.server.requests();
     let watched = |verb| requests.iter().filter(move |request| request.verb == verb);
     assert!(watched(Verb::List).chain(watched(Verb::Watch)).all(|request| request.namespace.is_none()));
-    assert_eq!(watched(Verb::List).count(), 8);
+    assert_eq!(watched(Verb::List).count(), 10);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{env, fs, process};
 
 use anyhow::{Context, anyhow};
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use jiff::SignedDuration;
 use kube::Client;
 use tokio::sync::oneshot;
@@ -80,6 +80,12 @@ pub(super) struct Run {
     #[arg(long, env = "SERIN_QUERY_TIMEOUT", value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = values::deadline)]
     query_timeout: Duration,
+
+    /// Whether the ConfigMaps and Secrets that an app uses are part of its version: a change of them is rolled out like one
+    /// of its pod template.
+    #[arg(long, env = "SERIN_ENABLE_CONFIG_TRACKING", value_name = "BOOL", default_value_t = true)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    enable_config_tracking: bool,
 
     /// How many Canaries are worked on at the same time, from 1 to 1024.
     #[arg(long, env = "SERIN_CONCURRENCY", value_name = "NUMBER", default_value_t = 64)]
@@ -182,6 +188,7 @@ impl Run {
             drain_delay: self.drain_delay,
             route_grace: self.route_grace_period,
             query_timeout: self.query_timeout,
+            config_tracking: self.enable_config_tracking,
             concurrency: usize::from(self.concurrency),
             tenancy: self.tenancy.settings(),
             alerts: self.alerts.settings(),
@@ -327,6 +334,7 @@ mod tests {
             drain_delay: SignedDuration::from_secs(10),
             route_grace: SignedDuration::from_secs(10),
             query_timeout: Duration::from_secs(5),
+            config_tracking: true,
             concurrency: 64,
             tenancy: controller::Tenancy::default(),
             alerts: controller::AlertSettings::default(),
@@ -344,6 +352,10 @@ mod tests {
         let settings = parse(&["--selector-labels=service,app", "--include-label-prefix=*"]).unwrap().settings();
         assert_eq!(settings.selector_labels, ["service", "app"]);
         assert_eq!(settings.include_label_prefix, ["*"]);
+        for (flag, follows) in [("", true), ("=true", true), ("=false", false)] {
+            let flag = format!("--enable-config-tracking{flag}");
+            assert_eq!(parse(&[&flag]).unwrap().settings().config_tracking, follows, "{flag}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! quicker, it is rendered again from what is there now, if the recorded state still is the newest.
 
 use super::cache::Key;
+use super::configs;
 use super::context::Context;
 use super::error::Error;
 use super::observe::Found;
@@ -41,6 +42,7 @@ impl Intent<'_> {
         if let (Some(selector), Some(target)) = (selector, &self.found.target) {
             self.services(selector).await?;
             self.primary(target).await?;
+            self.copies().await?;
             self.apex(selector).await?;
         }
         self.route().await?;
@@ -90,12 +92,20 @@ impl Intent<'_> {
         let Some(revision) = self.state.primary_revision() else { return Ok(()) };
         let record = self.context.cache.get(&self.rollout.record(revision));
         let template = record.as_ref().and_then(workload::recorded_template);
-        let wanted = Wanted { revision, template, replicas: self.state.replicas };
+        let wanted = Wanted { revision, template: template.as_ref(), replicas: self.state.replicas };
         let render = |found: Option<&Value>| {
             let primary = self.rollout.workload.primary(&self.rollout.app, target, found, wanted);
             primary.map(|primary| Some(self.kept(primary))).map_err(Error::Render)
         };
         self.converge(&self.rollout.primary(), self.found.primary.as_ref(), render).await
+    }
+
+    /// The copies of configs go where the primary goes.
+    async fn copies(&self) -> Result<(), Error> {
+        let (Some(heir), Some(primary)) = (self.heir(), self.context.cache.get(&self.rollout.primary())) else {
+            return Ok(());
+        };
+        configs::hand_over(self.context, self.rollout, &primary, &heir).await
     }
 
     async fn apex(&self, selector: &Selector) -> Result<(), Error> {
@@ -125,19 +135,23 @@ impl Intent<'_> {
 
     /// An object that goes on serving without its Canary belongs to the target, and goes with it.
     fn kept(&self, mut object: Value) -> Value {
-        if let (Phase::Terminating { stage: Farewell::Kept, .. }, Some(target)) =
-            (&self.state.phase, &self.found.target)
-        {
-            let resource = self.rollout.workload.resource();
-            let heir = json!({
-                "apiVersion": resource.api_version,
-                "kind": resource.kind,
-                "name": target["metadata"]["name"],
-                "uid": target["metadata"]["uid"],
-            });
+        if let Some(heir) = self.heir() {
             object::disown(&mut object, &self.rollout.uid, Some(&heir));
         }
         object
+    }
+
+    /// Who owns what goes on serving without its Canary, if it is to.
+    fn heir(&self) -> Option<Value> {
+        let Phase::Terminating { stage: Farewell::Kept, .. } = self.state.phase else { return None };
+        let target = self.found.target.as_ref()?;
+        let resource = self.rollout.workload.resource();
+        Some(json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "name": target["metadata"]["name"],
+            "uid": target["metadata"]["uid"],
+        }))
     }
 
     /// Makes one object what `render` says, beginning from what was found.

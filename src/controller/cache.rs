@@ -3,6 +3,7 @@
 //! Invariant: a pass never acts on an object that is older than this process's own last write to it.
 
 use super::claims::Claims;
+use super::configs::Followed;
 use super::scoped::Scoped;
 use super::tenancy::Scope;
 use crate::api::Canary;
@@ -43,6 +44,8 @@ pub struct Cache {
     watched: BTreeMap<String, Scoped<Store<DynamicObject>>>,
     claims: Scoped<Arc<Claims>>,
     written: Mutex<HashMap<Key, (Value, Instant)>>,
+    /// The configs of versions.
+    pub(super) followed: Arc<Followed>,
 }
 
 impl Cache {
@@ -124,7 +127,7 @@ impl Cache {
 }
 
 /// Resource versions of one kind are comparable numbers (KEP-5504).
-fn version(object: &Value) -> u128 {
+pub(super) fn version(object: &Value) -> u128 {
     object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 

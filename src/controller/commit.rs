@@ -1,15 +1,18 @@
 //! Recording: the version first, then the decision, and nothing else until that is done.
 
+use super::configs;
 use super::context::Context;
 use super::error::Error;
 use super::observe::{self, Found};
 use super::rollout::{Rollout, records};
 use crate::api::{Canary, CanaryStatus};
-use crate::domain::{Revision, State};
+use crate::domain::{Revision, State, Target};
 use crate::object;
 use crate::workload;
+use crate::workload::configs::Config;
 use kube::ResourceExt;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Keeps the Canary until its app is handed back.
 pub(super) const FINALIZER: &str = "serin.dev/finalizer";
@@ -41,36 +44,58 @@ pub(super) async fn finalizer(
 
 /// Makes sure that every version that `state` names is on record, as far as it can still be seen.
 pub(super) async fn versions(context: &Context, rollout: &Rollout, state: &State, found: &Found) -> Result<(), Error> {
-    let (Some(target), Some(Ok(selector))) = (&found.target, &found.selector) else { return Ok(()) };
-    let template = rollout.workload.template(target);
-    if let Some(fence) = state.target.as_ref().filter(|fence| fence.hash.0 == object::hash(&template)) {
-        version(context, rollout, &fence.revision, &template, fence.generation).await?;
+    let (Some(target), Some(seen), Some(Ok(selector))) = (&found.target, &found.version, &found.selector) else {
+        return Ok(());
+    };
+    let is_seen =
+        |fence: &&Target| fence.hash == seen.template && fence.configs == seen.configs() && seen.incomplete.is_none();
+    if let Some(fence) = state.target.as_ref().filter(is_seen) {
+        let template = rollout.workload.template(target);
+        version(context, rollout, &fence.revision, &template, &seen.configs, fence.generation).await?;
     }
     // A primary that was there before Serin is the only trace of its version.
     if let (Some(promoted), Some(primary)) = (&state.promoted, &found.primary)
         && observe::primary_revision(rollout, primary, selector) == *promoted
     {
-        version(context, rollout, promoted, &rollout.workload.original(primary, selector), 0).await?;
+        let original = rollout.workload.original(primary, selector);
+        version(context, rollout, promoted, &original, &BTreeMap::new(), 0).await?;
     }
     Ok(())
 }
 
+/// Puts a version on record, with what the record is about: a record that is there can be carried out.
 async fn version(
     context: &Context,
     rollout: &Rollout,
     revision: &Revision,
     template: &Value,
+    configs: &BTreeMap<Config, String>,
     generation: i64,
 ) -> Result<(), Error> {
     let key = rollout.record(revision);
-    if context.cache.get(&key).is_some() {
-        return Ok(());
+    match context.cache.get(&key) {
+        Some(record) if object::owned_by(&record, &rollout.uid) => return Ok(()),
+        // Neither the record nor the copies that it names will stay.
+        Some(_) => return Err(Error::Inherit(key.to_string())),
+        None => {}
     }
-    match context.create(&key, &workload::record(&rollout.app, revision, template, generation)).await {
+    configs::copies(context, rollout, configs).await?;
+    match context.create(&key, &workload::record(&rollout.app, revision, template, configs, generation)).await {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some(409) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Makes the copies anew that somebody deleted, as far as what they held can still be seen.
+pub(super) async fn copies(context: &Context, rollout: &Rollout, state: &State, found: &Found) -> Result<(), Error> {
+    let versions = [state.promoted.as_ref(), state.target.as_ref().map(|target| &target.revision)];
+    for revision in versions.into_iter().flatten() {
+        if let (Some(seen), Some(record)) = (&found.version, context.cache.get(&rollout.record(revision))) {
+            configs::restore(context, rollout, &workload::recorded_configs(&record), seen).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Records the decision, if there is anything new in it. A conflict means that nothing was recorded.
@@ -81,14 +106,14 @@ pub(super) async fn status(context: &Context, canary: &Canary, status: CanarySta
     context.replace_status(&Canary { status: Some(status), ..canary.clone() }).await
 }
 
-/// Deletes old records that nothing refers to, oldest first.
+/// Deletes old records that nothing refers to, oldest first, and the copies of configs that no record in use and no pod of
+/// the primary needs.
 pub(super) async fn collect(context: &Context, rollout: &Rollout, state: &State) -> Result<(), Error> {
     let uid = &rollout.uid;
-    let in_use: Vec<_> = [state.promoted.as_ref(), state.target.as_ref().map(|target| &target.revision)]
-        .into_iter()
-        .flatten()
-        .map(|revision| rollout.record(revision).name)
-        .collect();
+    let versions = [state.promoted.as_ref(), state.target.as_ref().map(|target| &target.revision)];
+    let in_use: Vec<_> = versions.into_iter().flatten().map(|revision| rollout.record(revision)).collect();
+    configs::collect(context, rollout, in_use.iter().filter_map(|key| context.cache.get(key))).await?;
+    let in_use: Vec<_> = in_use.into_iter().map(|key| key.name).collect();
     let mut spare = context.cache.list(&records().kind, |object| {
         object.owner_references().iter().any(|owner| owner.uid == *uid) && !in_use.contains(&object.name_any())
     });

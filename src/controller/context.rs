@@ -12,9 +12,10 @@ use super::settings::Settings;
 use super::tenancy::Scope;
 use crate::api::{Canary, Defaults, MetricTemplate};
 use crate::telemetry::Metrics;
+use crate::workload::configs::Kind;
 use futures::future::join_all;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, GetParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, Resource};
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
@@ -121,6 +122,43 @@ impl Context {
     pub async fn read(&self, key: &Key) -> Result<Option<Value>, Error> {
         let found = self.call("read", key, self.api(key).get_opt(&key.name)).await?;
         found.map(|object| as_value(key, &object)).transpose()
+    }
+
+    /// Reads a ConfigMap or Secret whole, which no cache holds.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or says no.
+    pub async fn content(&self, key: &Key) -> Result<Option<Value>, Error> {
+        let request = collection(key).get(&key.name, &GetParams::default());
+        match self.call("read", key, self.text(request)).await {
+            Ok(text) => {
+                let decode = |source| Error::Decode { object: key.to_string(), source };
+                serde_json::from_str(&text).map(Some).map_err(decode)
+            }
+            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the copy of a ConfigMap or Secret.
+    ///
+    /// # Errors
+    /// When leadership is not certain, or the API server says no.
+    pub async fn copy(&self, key: &Key, object: &Value) -> Result<(), Error> {
+        let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        let request = collection(key).create(&parameters, object.to_string().into_bytes());
+        let made = self.write("create", key, self.text(request)).await?;
+        let decode = |source| Error::Decode { object: key.to_string(), source };
+        let made: DynamicObject = serde_json::from_str(&made).map_err(decode)?;
+        self.wrote(key, &made).map(drop)
+    }
+
+    /// The text of an answer, which is logged nowhere.
+    async fn text(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<String, kube::Error> {
+        self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await
     }
 
     /// Makes an object.
@@ -301,8 +339,16 @@ pub(super) fn canary_key(canary: &impl Resource<DynamicType = ()>) -> Key {
     Key { resource: ApiResource::erase::<Canary>(&()), namespace, name: canary.name_any() }
 }
 
+/// Where the objects of a kind are, in a namespace.
+fn collection(key: &Key) -> kube::core::Request {
+    kube::core::Request::new(DynamicObject::url_path(&key.resource, Some(&key.namespace)))
+}
+
 fn as_value(key: &Key, object: &DynamicObject) -> Result<Value, Error> {
     let mut object = object.clone();
     super::cache::slim(&mut object);
+    if let Some(kind) = Kind::named(&key.resource.kind) {
+        super::configs::slim_config(kind, &mut object);
+    }
     serde_json::to_value(&object).map_err(|source| Error::Decode { object: key.to_string(), source })
 }

@@ -28,6 +28,9 @@ pub enum Error {
     /// Somebody else wrote in between; the next pass sees what.
     #[error("{0} was changed by somebody else in the middle of this pass")]
     Supersede(String),
+    /// What is to be made is there, of another owner that is gone.
+    #[error("{0} is of a deleted Canary of this name; its deletion by the garbage collector is waited for")]
+    Inherit(String),
     /// The API server, or a webhook in it, changed what was written.
     #[error("{0} does not keep what Serin writes; look for a webhook or a controller that changes it back")]
     Keep(String),
@@ -41,6 +44,14 @@ pub enum Error {
         object: String,
         /// What is wrong with it.
         source: serde_json::Error,
+    },
+    /// A Secret that is part of the version is not known.
+    #[error("could not find out what the target's version is")]
+    Unread {
+        /// Why.
+        source: Box<Error>,
+        /// When the next pass is due whatever becomes of it.
+        due: Option<Duration>,
     },
     /// What is to be written makes no patch.
     #[error("could not build a patch for {object}")]

@@ -5,10 +5,12 @@ mod ask;
 pub use ask::send;
 pub(super) use ask::{ask, may_ask};
 
+use super::configs;
 use super::context::Context;
 use super::rollout::Rollout;
 use crate::domain::{Primary, Revision, TargetSeen, World};
 use crate::object;
+use crate::workload::configs::Version;
 use crate::workload::{self, REVISION, Selector};
 use serde_json::Value;
 
@@ -21,6 +23,8 @@ pub(super) struct Found {
     pub(super) routes: Vec<Option<Value>>,
     /// The label that tells the versions apart; an error when the target has none, nothing without a target.
     pub(super) selector: Option<Result<Selector, workload::Error>>,
+    /// What the target would be rolled out as; nothing without a target.
+    pub(super) version: Option<Version>,
 }
 
 /// Everything that is known without asking anybody.
@@ -29,6 +33,7 @@ pub(super) fn look(context: &Context, rollout: &Rollout) -> Found {
     let target = get(rollout.target());
     Found {
         selector: target.as_ref().map(|target| rollout.workload.selector(&rollout.app, target)),
+        version: target.as_ref().map(|target| configs::look(context, rollout, target)),
         target,
         primary: get(rollout.primary()),
         apex: get(rollout.service("")),
@@ -66,11 +71,11 @@ pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted
     World {
         now: context.clock.now(),
         deleted,
-        target: found.target.as_ref().map(|target| TargetSeen {
-            revision: Revision(object::hash(&workload.template(target))),
-            template: Revision(object::hash(&workload.template(target))),
-            configs: crate::domain::Configs::default(),
-            incomplete: None,
+        target: found.target.as_ref().zip(found.version.as_ref()).map(|(target, version)| TargetSeen {
+            revision: version.revision.clone(),
+            template: version.template.clone(),
+            configs: version.configs(),
+            incomplete: version.incomplete.clone(),
             generation: object::get(target, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or_default(),
             uid: object::get(target, &["metadata", "uid"]).and_then(Value::as_str).unwrap_or_default().to_owned(),
             replicas: workload.replicas(target),

@@ -8,9 +8,10 @@ use super::context::{Context, canary_key};
 use super::error::Error;
 use super::observe::{self, Found};
 use super::rollout::Rollout;
-use super::{alerts, commit, contest, tell};
+use super::{alerts, commit, configs, contest, tell};
 use crate::api::{self, Canary, InvalidSpec};
 use crate::domain::{CanaryPods, Decision, Farewell, Outcome, Phase, Plan, State, decide, questions};
+use futures::future::join;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
@@ -92,11 +93,15 @@ impl Pass<'_> {
             return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await;
         }
         let seen = observe::world(context, rollout, &found, deleted);
-        let outcome = if questions(plan, state, &seen) {
-            Some(observe::ask(context, rollout, &canary, &plan.metrics).await)
-        } else {
-            None
+        let asked = async {
+            if questions(plan, state, &seen) {
+                Some(observe::ask(context, rollout, &canary, &plan.metrics).await)
+            } else {
+                None
+            }
         };
+        // What could not be read holds the rollout up, and nothing else.
+        let (outcome, read) = join(asked, configs::read(context, rollout, found.target.as_ref())).await;
         let (found, canary, next) = self.decide(canary, state, outcome.as_ref()).await?;
         let now = context.clock.now();
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now };
@@ -105,7 +110,14 @@ impl Pass<'_> {
         tell::tell(context, rollout, &canary, &next.notes, outcome.as_ref()).await;
         acted?;
         recorded?;
-        self.finish(&canary, &next).await
+        match read {
+            // The next check is due all the same, and a deletion waits for nothing.
+            Err(source) if !deleted => {
+                let due = next.wake.map(|at| until(at, context.clock.now()));
+                Err(Error::Unread { source: Box::new(source), due })
+            }
+            Err(_) | Ok(()) => self.finish(&canary, &next, &found).await,
+        }
     }
 
     /// Decides and records. When somebody edits the Canary in between, the decision is taken again on the edited one.
@@ -148,12 +160,13 @@ impl Pass<'_> {
     }
 
     /// What is left to do when nothing is left to wait for.
-    async fn finish(&self, canary: &Canary, next: &Decision) -> Result<Action, Error> {
+    async fn finish(&self, canary: &Canary, next: &Decision, found: &Found) -> Result<Action, Error> {
         let Self { context, rollout, .. } = *self;
         if let Phase::Terminating { stage: Farewell::Released | Farewell::Kept, .. } = next.state.phase {
             commit::finalizer(context, rollout, canary, false).await?;
             return Ok(Action::await_change());
         }
+        commit::copies(context, rollout, &next.state, found).await?;
         if next.state.canary == CanaryPods::Down {
             commit::collect(context, rollout, &next.state).await?;
         }

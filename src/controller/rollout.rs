@@ -5,6 +5,7 @@ use super::context::{Context, canary_key};
 use crate::api::{Canary, HeaderMatch, HttpMatch, InvalidSpec, Metadata, Provider, Service, StringMatch};
 use crate::mesh::{self, Mesh};
 use crate::object;
+use crate::workload::configs::{Config, Kind};
 use crate::workload::{self, Labelling, Labels, ServiceMetadata, Workload};
 use kube::core::{ApiResource, GroupVersionKind, Resource};
 use serde_json::{Value, json};
@@ -107,6 +108,11 @@ impl Rollout {
         of_target.into_iter().chain(of_service)
     }
 
+    /// The key of a ConfigMap or Secret.
+    pub(super) fn config(&self, config: &Config) -> Key {
+        self.object(config_resource(config.kind), config.name.clone())
+    }
+
     fn object(&self, resource: ApiResource, name: String) -> Key {
         Key { resource, namespace: self.key.namespace.clone(), name }
     }
@@ -115,6 +121,11 @@ impl Rollout {
 /// The kind of recorded versions.
 pub(super) fn records() -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "ControllerRevision"))
+}
+
+/// The kind of a version's configs.
+pub(super) fn config_resource(kind: Kind) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind.as_str()))
 }
 
 /// What the target is. A Canary with a primary cannot turn to another kind: the old primary would go on serving. One

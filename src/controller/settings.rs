@@ -26,6 +26,8 @@ pub struct Settings {
     pub route_grace: SignedDuration,
     /// The deadline of one query, for a timer; longer than zero.
     pub query_timeout: Duration,
+    /// Whether ConfigMaps and Secrets are part of a version.
+    pub config_tracking: bool,
     /// How many passes may run at the same time; 1 to 1024.
     pub concurrency: usize,
     /// Whose Canaries are handled.

@@ -4,11 +4,12 @@ use super::alerts::{Deliveries, Outbox};
 use super::cache::{Cache, Key, slim};
 use super::claims::{Claims, Guarded};
 use super::clock::Clock;
+use super::configs::{self, slim_config};
 use super::context::{Context, canary_key};
 use super::error::Error;
 use super::lease::Leadership;
 use super::reconcile::reconcile;
-use super::rollout::records;
+use super::rollout::{config_resource, records};
 use super::scoped::Scoped;
 use super::settings::Settings;
 use super::tell;
@@ -16,12 +17,13 @@ use super::tenancy::{Scope, Tenancy};
 use crate::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use crate::server::Readiness;
 use crate::telemetry::{Metrics, chain};
+use crate::workload::configs::Kind;
 use crate::{mesh, workload};
 use futures::channel::mpsc;
 use futures::stream::{BoxStream, select_all};
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
-use kube::api::{Api, DynamicObject};
-use kube::core::{ApiResource, GroupVersionKind, NamespaceResourceScope, Resource};
+use kube::api::{Api, DynamicObject, PartialObjectMeta};
+use kube::core::{ApiResource, DynamicResourceScope, GroupVersionKind, NamespaceResourceScope, Resource};
 use kube::runtime::controller::{Action, Error as ControllerError};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -41,6 +43,9 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// After a conflict the watch will show what happened in a moment.
 const CONFLICT_RETRY: Duration = Duration::from_millis(50);
 
+/// How many ConfigMaps are listed at a time: each may hold a mebibyte, of which a checksum is kept.
+const CONFIG_PAGE: u32 = 50;
+
 /// Failures in a row that a person should know of; fewer are everyday life.
 const TOLD_AFTER: u32 = 3;
 
@@ -59,7 +64,7 @@ pub async fn run(
     check(&settings)?;
     let mut all = Watches::default();
     let controllers = settings.tenancy.scopes().into_iter();
-    let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings.tenancy, &scope)).collect();
+    let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope)).collect();
     let Watches { cache, templates, providers } = all;
     let (outbox, deliveries) = Outbox::open(client.clone(), &settings.alerts, providers, Arc::clone(&metrics))?;
 
@@ -89,10 +94,10 @@ struct Watches {
 
 impl Watches {
     /// The watches of one scope, and what they wake.
-    fn open(&mut self, client: &Client, tenancy: &Tenancy, scope: &Scope) -> Controller<Guarded> {
+    fn open(&mut self, client: &Client, settings: &Settings, scope: &Scope) -> Controller<Guarded> {
         let claims = Arc::new(Claims::default());
         self.cache.index(scope.clone(), Arc::clone(&claims));
-        let mut controller = canaries(client, tenancy, scope, &claims);
+        let mut controller = canaries(client, &settings.tenancy, scope, &claims);
         for (resource, config) in resources() {
             let (store, stream) = watched(client, &resource, config, scope);
             self.cache.add_within(scope.clone(), resource.clone(), store);
@@ -101,6 +106,15 @@ impl Watches {
                 claims.about(object.namespace().as_deref().unwrap_or_default(), &object.name_any())
             };
             controller = controller.watches_stream_with(stream, about, resource);
+        }
+        let kinds: &[Kind] = if settings.config_tracking { &Kind::ALL } else { &[] };
+        for kind in kinds.iter().copied() {
+            let (store, stream) = watched_configs(client, kind, scope);
+            self.cache.add_within(scope.clone(), config_resource(kind), store);
+            let followed = Arc::clone(&self.cache.followed);
+            let named = |(namespace, name): (String, String)| ObjectRef::new(&name).within(&namespace);
+            let about = move |object| followed.about(kind, &object).into_iter().map(named);
+            controller = controller.watches_stream_with(stream, about, config_resource(kind));
         }
         let (templates, writer) = reflector::store::<MetricTemplate>();
         let events = watcher(within(client, scope), watcher::Config::default()).default_backoff();
@@ -143,6 +157,17 @@ where
     match scope {
         None => Api::all(client.clone()),
         Some(namespace) => Api::namespaced(client.clone(), namespace),
+    }
+}
+
+/// The objects of a kind that is known by name only, within a scope.
+fn dynamic<K>(client: &Client, resource: &ApiResource, scope: &Scope) -> Api<K>
+where
+    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+{
+    match scope {
+        None => Api::all_with(client.clone(), resource),
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
     }
 }
 
@@ -190,11 +215,29 @@ fn watched(
 ) -> (Store<DynamicObject>, Events) {
     let writer = Writer::new(resource.clone());
     let store = writer.as_reader();
-    let objects = match scope {
-        None => Api::all_with(client.clone(), resource),
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
-    };
+    let objects = dynamic::<DynamicObject>(client, resource, scope);
     let events = watcher(objects, config).default_backoff().modify(slim);
+    let touched = told(events, &resource.plural, scope).reflect(writer).touched_objects();
+    (store, touched.boxed())
+}
+
+/// ConfigMaps come with their content, of which a checksum is kept; of Secrets only the metadata come.
+fn watched_configs(client: &Client, kind: Kind, scope: &Scope) -> (Store<DynamicObject>, Events) {
+    let resource = config_resource(kind);
+    let writer = Writer::new(resource.clone());
+    let store = writer.as_reader();
+    let config = watcher::Config::default();
+    let events = match kind {
+        Kind::ConfigMap => {
+            let api = dynamic::<DynamicObject>(client, &resource, scope);
+            watcher(api, config.page_size(CONFIG_PAGE)).boxed()
+        }
+        Kind::Secret => {
+            let api = dynamic::<PartialObjectMeta<DynamicObject>>(client, &resource, scope);
+            watcher(api, config).map_ok(configs::without_content).boxed()
+        }
+    };
+    let events = events.default_backoff().modify(move |object| slim_config(kind, object));
     let touched = told(events, &resource.plural, scope).reflect(writer).touched_objects();
     (store, touched.boxed())
 }
@@ -250,7 +293,8 @@ fn retry(guard: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
         return Action::requeue(CONFLICT_RETRY);
     }
     let doublings = context.failures(&canary_key(&*guard)).saturating_sub(1).min(16);
-    Action::requeue((FIRST_RETRY * 2_u32.pow(doublings)).min(LAST_RETRY))
+    let due = if let Error::Unread { due: Some(due), .. } = error { *due } else { LAST_RETRY };
+    Action::requeue((FIRST_RETRY * 2_u32.pow(doublings)).min(LAST_RETRY).min(due))
 }
 
 type Finished = Result<(ObjectRef<Guarded>, Action), ControllerError<Error, watcher::Error>>;
@@ -260,7 +304,9 @@ fn after(context: &Context, result: Finished) {
         Err(ControllerError::ObjectNotFound(gone)) => {
             let namespace = gone.namespace.clone().unwrap_or_default();
             context.metrics.canary_gone(&namespace, &gone.name);
-            context.succeeded(&Key { resource: ApiResource::erase::<Canary>(&()), namespace, name: gone.name.clone() });
+            let key = Key { resource: ApiResource::erase::<Canary>(&()), namespace, name: gone.name.clone() };
+            context.succeeded(&key);
+            context.cache.followed.forget(&key);
         }
         // Told where they happen.
         Err(ControllerError::QueueError(_) | ControllerError::ReconcilerFailed(..)) | Ok(_) => {}

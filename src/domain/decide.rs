@@ -12,8 +12,8 @@ mod traces;
 pub use note::{Note, Reason, Waiting};
 
 use super::{
-    Acceptance, Analysis, CanaryPods, Configs, Farewell, OnInconclusive, Outcome, Phase, Plan, Primary, Promotion, Routing,
-    State, Target, TargetSeen, Verdict, Weight, World, questions,
+    Acceptance, Analysis, CanaryPods, Configs, Farewell, OnInconclusive, Outcome, Phase, Plan, Primary, Promotion,
+    Routing, State, Target, TargetSeen, Verdict, Weight, World, questions,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -339,8 +339,7 @@ fn trust(state: &State, target: &TargetSeen) -> Decision {
 fn take_over(state: &State, primary: &Primary) -> Option<State> {
     let promoted = primary.revision.clone()?;
     let (uid, configs) = (String::new(), Configs::default());
-    let fence =
-        Target { revision: promoted.clone(), hash: promoted.clone(), generation: LEFT_OVER, uid, configs };
+    let fence = Target { revision: promoted.clone(), hash: promoted.clone(), generation: LEFT_OVER, uid, configs };
     let replicas = primary.pods.wanted.max(1);
     Some(State { target: Some(fence), promoted: Some(promoted), replicas, ..state.clone() })
 }
@@ -565,13 +564,7 @@ impl Pending {
     }
 }
 
-fn hindrance(
-    plan: &Plan,
-    state: &State,
-    analysis: &Analysis,
-    seen: &World,
-    target: &TargetSeen,
-) -> Option<Pending> {
+fn hindrance(plan: &Plan, state: &State, analysis: &Analysis, seen: &World, target: &TargetSeen) -> Option<Pending> {
     if let Some(why) = &target.incomplete {
         return Some(Pending::on(Waiting::TargetIncomplete(why.clone())));
     }

@@ -236,9 +236,9 @@ impl State {
     pub fn scale(&self, plan: &Plan, now: Timestamp) -> Scale {
         let drained = |since: Timestamp| since.checked_add(plan.drain_delay).is_ok_and(|drained| now >= drained);
         match (&self.phase, self.canary) {
-            (Phase::Initializing { .. } | Phase::Terminating { stage: Farewell::Kept, .. }, _) => Scale::Keep,
+            (Phase::Initializing { .. } | Phase::Terminating { stage: Farewell::Kept, .. }, _)
+            | (_, CanaryPods::Stale) => Scale::Keep,
             (_, CanaryPods::Up) => Scale::AtLeast(self.replicas),
-            (_, CanaryPods::Stale) => Scale::Keep,
             // While suspended nobody watches whether the traffic stays away.
             (_, CanaryPods::Draining { .. } | CanaryPods::Down) if plan.suspend => Scale::Keep,
             (_, CanaryPods::Draining { since }) if !drained(since) => Scale::Keep,
@@ -251,7 +251,8 @@ impl Target {
     /// The target as it is seen for the first time, or after a change.
     #[must_use]
     pub fn new(seen: &TargetSeen) -> Self {
-        let TargetSeen { revision, template, configs, incomplete: _, generation, uid, replicas: _, pods: _ } = seen.clone();
+        let TargetSeen { revision, template, configs, incomplete: _, generation, uid, replicas: _, pods: _ } =
+            seen.clone();
         Self { revision, hash: template, generation, uid, configs }
     }
 

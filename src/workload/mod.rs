@@ -2,6 +2,7 @@
 //!
 //! Invariant: no I/O. Every object begins from what was found; what a user owns keeps every field that is not named here.
 
+pub mod configs;
 mod daemonset;
 mod deployment;
 mod labelling;
@@ -13,7 +14,9 @@ mod rename;
 mod services;
 
 pub use labelling::Labelling;
-pub use record::{label, name as record_name, record, template as recorded_template};
+pub use record::{
+    CANARY, Recorded, configs as recorded_configs, label, name as record_name, record, template as recorded_template,
+};
 pub use services::{apex, on_primary, versions};
 
 use crate::domain::{Pods, Revision, Scale};

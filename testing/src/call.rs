@@ -31,6 +31,7 @@ impl Call {
         let query = parse_query(parts.uri.query().unwrap_or_default());
         let verb =
             parse_verb(&parts.method, path.name.is_some(), &query).ok_or_else(|| Answer::from(method_not_allowed()))?;
+        let view = View::asked_for(&parts.headers);
         let request = Request {
             ordinal: 0,
             verb,
@@ -42,11 +43,11 @@ impl Call {
             query,
             name: path.name.map(str::to_owned),
             user_agent: header(&parts.headers, &USER_AGENT),
+            metadata_only: view == View::Metadata,
             content_type: header(&parts.headers, &CONTENT_TYPE),
             body: parse_body(body),
             status: None,
         };
-        let view = View::asked_for(&parts.headers);
         Ok(Self { request, view })
     }
 }

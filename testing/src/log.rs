@@ -71,6 +71,8 @@ pub struct Request {
     pub name: Option<String>,
     /// Who asked, as far as it said.
     pub user_agent: Option<String>,
+    /// Whether it wanted the metadata of objects only.
+    pub metadata_only: bool,
     /// Format of the body, which tells the kinds of patches apart.
     pub content_type: Option<String>,
     /// The object, patch or options sent along, null when there were none.

@@ -17,13 +17,14 @@ use serde_json::{Value, json};
 use serin::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
-    AlertSettings, Cache, Clock, Context, Deliveries, Error, Outbox, Settings, Tenancy, reconcile, slim,
+    AlertSettings, Cache, Clock, Context, Deliveries, Error, Outbox, Settings, Tenancy, reconcile, slim, slim_config,
 };
 use serin::telemetry::Metrics;
+use serin::workload::configs::Kind as ConfigKind;
 use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes};
 use serin_testing::{
-    ALERT_PROVIDERS, ApiServer, CANARIES, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, GroupVersionResource,
-    HTTP_ROUTES, METRIC_TEMPLATES, Request, SERVICES,
+    ALERT_PROVIDERS, ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS,
+    GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, Request, SECRETS, SERVICES,
 };
 use std::fmt::Write as _;
 use std::sync::{Arc, mpsc};
@@ -339,6 +340,10 @@ impl Operator {
         leadership: Leadership,
         alerts: AlertSettings,
     ) -> Self {
+        Self::with(server, Settings { alerts, ..settings(&prometheus.address) }, clock, leadership)
+    }
+
+    pub(crate) fn with(server: &ApiServer, settings: Settings, clock: Clock, leadership: Leadership) -> Self {
         let mut cache = Cache::default();
         let kinds = [
             (DEPLOYMENTS, "Deployment"),
@@ -346,6 +351,8 @@ impl Operator {
             (SERVICES, "Service"),
             (CONTROLLER_REVISIONS, "ControllerRevision"),
             (HTTP_ROUTES, "HTTPRoute"),
+            (CONFIG_MAPS, "ConfigMap"),
+            (SECRETS, "Secret"),
         ];
         let watch = |(name, kind): (GroupVersionResource, &str)| {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(name.group, name.version, kind));
@@ -357,7 +364,6 @@ impl Operator {
         let templates = Writer::default();
         let reader: Store<MetricTemplate> = templates.as_reader();
         let metrics = Arc::new(Metrics::new());
-        let settings = Settings { alerts, ..settings(&prometheus.address) };
         let providers = Writer::default();
         let outbox = Outbox::open(server.client(), &settings.alerts, providers.as_reader(), Arc::clone(&metrics));
         let (outbox, deliveries) = outbox.expect("an outbox can be opened");
@@ -375,6 +381,9 @@ impl Operator {
             let objects = server.list(*name, None).into_iter().filter(wanted).map(|object| {
                 let mut object: DynamicObject = parse(object);
                 slim(&mut object);
+                if let Some(kind) = ConfigKind::named(&resource.kind) {
+                    slim_config(kind, &mut object);
+                }
                 object.types = Some(kube::core::TypeMeta {
                     api_version: resource.api_version.clone(),
                     kind: resource.kind.clone(),
@@ -438,6 +447,7 @@ pub(crate) fn settings(metrics_server: &str) -> Settings {
         drain_delay: SignedDuration::from_secs(5),
         route_grace: SignedDuration::from_secs(5),
         query_timeout: Duration::from_secs(5),
+        config_tracking: true,
         concurrency: 4,
         tenancy: Tenancy::default(),
         alerts: AlertSettings::default(),

@@ -7,6 +7,7 @@
 
 pub(crate) mod app;
 pub(crate) mod cluster;
+pub(crate) mod configs;
 pub(crate) mod inbox;
 pub(crate) mod prometheus;
 pub(crate) mod story;

@@ -3,8 +3,8 @@
 use super::super::traces::cluster::{Cluster, Gateway, outcome, plan, steps, weight};
 use super::super::{Decision, decide};
 use crate::domain::{
-    Acceptance, Analysis, CanaryPods, Configs, Farewell, Percent, Phase, Plan, Pods, Primary, Promotion, Revision, Routing,
-    Scale, State, Target, TargetSeen, Traffic, Verdict, Weight, World,
+    Acceptance, Analysis, CanaryPods, Configs, Farewell, Percent, Phase, Plan, Pods, Primary, Promotion, Revision,
+    Routing, Scale, State, Target, TargetSeen, Traffic, Verdict, Weight, World,
 };
 use jiff::{SignedDuration, Timestamp};
 

@@ -3,8 +3,8 @@
 
 use super::super::traces::cluster::{outcome, weight};
 use crate::domain::{
-    Acceptance, Configs, Decision, OnInconclusive, Percent, Plan, Pods, Primary, Revision, Routing, Scale, State, Steps, Target,
-    TargetSeen, Traffic, Verdict, Weight, World, decide, questions,
+    Acceptance, Configs, Decision, OnInconclusive, Percent, Plan, Pods, Primary, Revision, Routing, Scale, State,
+    Steps, Target, TargetSeen, Traffic, Verdict, Weight, World, decide, questions,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_set, vec};
@@ -136,7 +136,8 @@ fn step() -> impl Strategy<Value = Step> {
     let verdict = prop_oneof![6 => Just(Verdict::Pass), 1 => Just(Verdict::Fail), 2 => Just(Verdict::Inconclusive)];
     let said = prop_oneof![8 => Just(Said::WhenAsked), 1 => Just(Said::Always), 1 => Just(Said::Never)];
     (seconds, user, world, verdict, said).prop_map(|(seconds, user, world, verdict, said)| {
-        let ((deploy, (configure, incomplete), deleted, suspend, edit), (target, primary, apex_on_primary, routing)) = (user, world);
+        let ((deploy, (configure, incomplete), deleted, suspend, edit), (target, primary, apex_on_primary, routing)) =
+            (user, world);
         Step {
             seconds,
             deploy,
@@ -333,7 +334,9 @@ impl Pass {
             let template = fence.generation == seen.generation || fence.hash == seen.template;
             template && fence.configs.agree(&seen.configs)
         };
-        seen.incomplete.is_none() && !self.before.target.as_ref().is_some_and(known) && self.before.promoted.as_ref() != Some(&seen.revision)
+        seen.incomplete.is_none()
+            && !self.before.target.as_ref().is_some_and(known)
+            && self.before.promoted.as_ref() != Some(&seen.revision)
     }
 
     /// Whether it is seen that no request reaches the target's pods.

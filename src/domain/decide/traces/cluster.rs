@@ -1,9 +1,9 @@
 //! A small simulated cluster: the gateway shows what was recorded one pass later, pods become ready after some passes.
 
 use crate::domain::{
-    Acceptance, CanaryPods, Check, Configs, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan, Pods,
-    Primary, Revision, Routing, Scale, State, Steps, TargetSeen, Traffic, Unknown, Verdict, Weight, World, decide,
-    questions,
+    Acceptance, CanaryPods, Check, Configs, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan,
+    Pods, Primary, Revision, Routing, Scale, State, Steps, TargetSeen, Traffic, Unknown, Verdict, Weight, World,
+    decide, questions,
 };
 use jiff::{SignedDuration, Timestamp};
 use std::collections::VecDeque;
