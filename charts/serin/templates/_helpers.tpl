@@ -79,6 +79,8 @@ eventSink: SERIN_EVENT_SINK
   value: {{ .Values.routeGracePeriod | quote }}
 - name: SERIN_QUERY_TIMEOUT
   value: {{ .Values.queryTimeout | quote }}
+- name: SERIN_ENABLE_CONFIG_TRACKING
+  value: {{ .Values.configTracking.enabled | quote }}
 - name: SERIN_CONCURRENCY
   value: {{ .Values.concurrency | int | quote }}
 {{- with .Values.namespaces }}
