@@ -66,6 +66,17 @@ impl Version {
         Self { ready: false, ..self }
     }
 
+    /// What a ConfigMap holds that makes an app behave as this version does; see [`App::deploy_configured`].
+    #[must_use]
+    pub fn settings(&self) -> Value {
+        json!({
+            "VERSION": self.name,
+            "FAULT_PERCENT": self.fault_percent.to_string(),
+            "DELAY_MS": self.delay_milliseconds.to_string(),
+            "READY": self.ready.to_string(),
+        })
+    }
+
     fn containers(&self) -> Value {
         json!([{
             "name": "app",
@@ -220,6 +231,42 @@ impl App {
         self.objects.merge(self.workload, &self.name, patch).await
     }
 
+    /// Deploys the app so that ConfigMap `<name>-settings` says which version it is, and Secret `<name>-token` is mounted.
+    ///
+    /// # Errors
+    /// When an object is refused.
+    pub async fn deploy_configured(&self, version: &Version, replicas: u32) -> Result<()> {
+        let (settings, token) = (format!("{}-settings", self.name), format!("{}-token", self.name));
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": settings}, "data": version.settings(),
+        });
+        self.objects.create(Kind::ConfigMap, map).await?;
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": token}, "stringData": {"token": "one"},
+        });
+        self.objects.create(Kind::Secret, secret).await?;
+        let mut workload = self.workload(version, replicas);
+        let spec = &mut workload["spec"]["template"]["spec"];
+        spec["volumes"] = json!([{"name": "token", "secret": {"secretName": token}}]);
+        let container = &mut spec["containers"][0];
+        container["env"] = Value::Null;
+        container["envFrom"] = json!([{"configMapRef": {"name": settings}}]);
+        container["volumeMounts"] = json!([{"name": "token", "mountPath": "/token"}]);
+        self.objects.create(self.workload, workload).await?;
+        self.objects.create(Kind::Service, self.service()).await?;
+        self.objects.create(Kind::HttpRoute, self.route()).await
+    }
+
+    /// Changes the ConfigMap of an app that was deployed with one.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn configure(&self, version: &Version) -> Result<()> {
+        println!("  → the ConfigMap of {} says {version:?}", self.name);
+        let patch = json!({"data": version.settings()});
+        self.objects.merge(Kind::ConfigMap, &format!("{}-settings", self.name), patch).await
+    }
+
     /// Sets the version, waits until Serin has seen it, and answers with its revision.
     ///
     /// # Errors
@@ -227,6 +274,14 @@ impl App {
     pub async fn roll_out(&self, version: &Version) -> Result<String> {
         let before = self.status().await?.candidate().to_owned();
         self.set_version(version).await?;
+        self.new_candidate(&before).await
+    }
+
+    /// Waits until there is another candidate than `before`, and answers with its revision.
+    ///
+    /// # Errors
+    /// When Serin does not see one in time.
+    pub async fn new_candidate(&self, before: &str) -> Result<String> {
         let seen = |status: &Status| !status.candidate().is_empty() && status.candidate() != before;
         let status = self.status_where("has a new candidate", Duration::from_secs(20), seen).await?;
         Ok(status.candidate().to_owned())

@@ -11,12 +11,14 @@ use serde_json::Value;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     Canary,
+    ConfigMap,
     ControllerRevision,
     DaemonSet,
     Deployment,
     Event,
     HttpRoute,
     Pod,
+    Secret,
     Service,
 }
 
@@ -31,12 +33,14 @@ impl Kind {
     fn resource(self) -> ApiResource {
         let (group, version, kind, plural) = match self {
             Self::Canary => ("serin.dev", "v1beta1", "Canary", "canaries"),
+            Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
             Self::ControllerRevision => ("apps", "v1", "ControllerRevision", "controllerrevisions"),
             Self::DaemonSet => ("apps", "v1", "DaemonSet", "daemonsets"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::Event => ("events.k8s.io", "v1", "Event", "events"),
             Self::HttpRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
             Self::Pod => ("", "v1", "Pod", "pods"),
+            Self::Secret => ("", "v1", "Secret", "secrets"),
             Self::Service => ("", "v1", "Service", "services"),
         };
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)

@@ -13,7 +13,7 @@ use serin_e2e::objects::Kind;
 use serin_e2e::recording::Recording;
 use serin_e2e::scenario::scenario;
 use serin_e2e::status::{Status, names};
-use serin_e2e::wait::wait_for;
+use serin_e2e::wait::{once, wait_for};
 use tokio::time::sleep;
 
 const ALL_ON_PRIMARY: Split = Split { primary: 100, canary: 0 };
@@ -457,7 +457,68 @@ async fn s36_daemonset_is_rolled_out_and_handed_back_without_a_failed_request() 
     .await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the cluster: make test"]
+async fn configs_changed_config_is_promoted_and_a_bad_one_taken_back() -> Result<()> {
+    scenario("configs", async |scenario| {
+        let app = scenario.app();
+        app.deploy_configured(&Version::good("v1"), 2).await?;
+        app.serves(2).await?;
+        app.apply(&Canary::default()).await?;
+        app.initialized().await?;
+        app.scaled_down().await?;
+        let first = copies(&app, Kind::ConfigMap).await?;
+        assert_eq!(first.len(), 1, "the primary has a copy of its own: {first:?}");
+        let load = app.load()?;
+
+        // No pod template changes.
+        app.configure(&Version::good("v2")).await?;
+        let revision = app.new_candidate("").await?;
+        app.reaches_step(&revision, 1).await?;
+        assert_eq!(copies(&app, Kind::ConfigMap).await?.len(), 2, "what is analysed is copied before it is");
+        let status = app.ends_as("Succeeded", &revision, ROLLOUT_LIMIT).await?;
+        assert_eq!(status.steps(&revision), [(1, 10), (2, 20), (3, 30), (4, 40), (5, 50)], "{:#?}", status.history);
+        app.scaled_down().await?;
+        let collected = async || Ok(once(copies(&app, Kind::ConfigMap).await?.len() == 1));
+        wait_for("the copy of before is collected", Duration::from_secs(30), collected).await?;
+        let promoted = copies(&app, Kind::ConfigMap).await?;
+        assert_eq!(promoted[0]["data"]["VERSION"], "v2");
+        let used = &app.template(&app.primary()).await?["spec"]["containers"][0]["envFrom"][0]["configMapRef"]["name"];
+        assert_eq!(*used, promoted[0]["metadata"]["name"]);
+        let burst = app.burst(200, 8).await?;
+        assert_eq!(burst.answered_by("v2"), 200, "after the promotion everybody gets v2: {burst}");
+
+        // One that fails, and back.
+        app.configure(&Version::good("v3").failing(50)).await?;
+        let bad = app.new_candidate("").await?;
+        app.ends_as("Failed", &bad, ROLLOUT_LIMIT).await?;
+        app.configure(&Version::good("v2")).await?;
+        let succeeded = |status: &Status| status.phase == "Succeeded";
+        app.status_where("has Succeeded", Duration::from_secs(30), succeeded).await?;
+
+        // A Secret counts too, and its content is nowhere but in its copy.
+        let patch = json!({"stringData": {"token": "two-hunter2"}});
+        app.objects().merge(Kind::Secret, &format!("{}-token", app.name()), patch).await?;
+        let revision = app.new_candidate("").await?;
+        app.ends_as("Succeeded", &revision, ROLLOUT_LIMIT).await?;
+        app.scaled_down().await?;
+        let tokens = copies(&app, Kind::Secret).await?;
+        assert!(tokens.iter().any(|token| token["data"]["token"] == "dHdvLWh1bnRlcjI="), "the new token is copied");
+        let canary = app.objects().get(Kind::Canary, app.name()).await?.to_string();
+        assert!(!canary.contains("hunter2") && !canary.contains("dHdvLWh1bnRlcjI"));
+
+        sleep(Duration::from_secs(2)).await;
+        load.stop().await?.failed_only_by(Some("v3"))
+    })
+    .await
+}
+
 // ---- what the scenarios share
+
+/// The copies of configs that Serin made for the app's primary.
+async fn copies(app: &App, kind: Kind) -> Result<Vec<Value>> {
+    app.objects().list(kind, &format!("serin.dev/canary={}", app.name())).await
+}
 
 fn answered_by_pod_of(host: Option<&str>, deployment: &str) -> bool {
     host.is_some_and(|host| host.starts_with(&format!("{deployment}-")))
