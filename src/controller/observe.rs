@@ -71,6 +71,7 @@ pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted
     World {
         now: context.clock.now(),
         deleted,
+        command: None,
         target: found.target.as_ref().zip(found.version.as_ref()).map(|(target, version)| TargetSeen {
             revision: version.revision.clone(),
             template: version.template.clone(),

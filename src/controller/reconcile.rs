@@ -10,7 +10,7 @@ use super::observe::{self, Found};
 use super::rollout::Rollout;
 use super::{alerts, commit, configs, contest, tell};
 use crate::api::{self, Canary, InvalidSpec};
-use crate::domain::{CanaryPods, Decision, Farewell, Outcome, Phase, Plan, State, decide, questions};
+use crate::domain::{Answers, CanaryPods, Decision, Farewell, Phase, Plan, State, decide, questions};
 use futures::future::join;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -93,21 +93,16 @@ impl Pass<'_> {
             return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await;
         }
         let seen = observe::world(context, rollout, &found, deleted);
-        let asked = async {
-            if questions(plan, state, &seen) {
-                Some(observe::ask(context, rollout, &canary, &plan.metrics).await)
-            } else {
-                None
-            }
-        };
+        let asked = questions(plan, state, &seen);
+        let asked = observe::ask(context, rollout, &canary, plan, &asked);
         // What could not be read holds the rollout up, and nothing else.
-        let (outcome, read) = join(asked, configs::read(context, rollout, found.target.as_ref())).await;
-        let (found, canary, next) = self.decide(canary, state, outcome.as_ref()).await?;
+        let (answers, read) = join(asked, configs::read(context, rollout, found.target.as_ref())).await;
+        let (found, canary, next) = self.decide(canary, state, &answers).await?;
         let now = context.clock.now();
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now };
         let acted = intent.carry_out().await;
         let recorded = commit::versions(context, rollout, &next.state, &found).await;
-        tell::tell(context, rollout, &canary, &next.notes, outcome.as_ref()).await;
+        tell::tell(context, rollout, &canary, &next.notes, answers.outcome.as_ref()).await;
         acted?;
         recorded?;
         match read {
@@ -125,17 +120,18 @@ impl Pass<'_> {
         &self,
         mut canary: Canary,
         state: &State,
-        outcome: Option<&Outcome>,
+        answers: &Answers,
     ) -> Result<(Found, Canary, Decision), Error> {
         let Self { context, rollout, plan } = *self;
         for _ in 0..ATTEMPTS {
             let found = observe::look(context, rollout);
             let seen = observe::world(context, rollout, &found, canary.metadata.deletion_timestamp.is_some());
-            let next = decide(plan, state, &seen, outcome);
+            let next = decide(plan, state, &seen, answers);
             // Traffic that must go waits for nothing, not even for a record.
             if next.state.weight() >= state.weight() {
                 commit::versions(context, rollout, &next.state, &found).await?;
             }
+            let outcome = answers.outcome.as_ref();
             let status =
                 api::record(canary.status.as_ref(), plan, &next, outcome, canary.metadata.generation, seen.now);
             match commit::status(context, &canary, status).await {

@@ -4,6 +4,7 @@ use crate::api::canary::{Analysis, CanarySpec, Metric, OnInconclusive as WireOnI
 use crate::api::route::{HeaderMatch, HttpMatch, StringMatch};
 use crate::domain::{InvalidPlan, Limits, OnInconclusive, Percent, Plan, Steps, Weight};
 use jiff::SignedDuration;
+use std::collections::BTreeSet;
 
 /// Seconds that pods or route may take when the spec does not say.
 const PROGRESS_DEADLINE_SECONDS: i32 = 600;
@@ -121,6 +122,11 @@ pub fn plan(spec: &CanarySpec, defaults: &Defaults) -> Result<Plan, InvalidSpec>
 fn promote_when_ready(progress_deadline: SignedDuration, defaults: &Defaults) -> Plan {
     Plan {
         steps: Steps::at_once(),
+        checks_before: 0,
+        checks_per_step: 1,
+        mirror: Weight::ZERO,
+        promotion_step: None,
+        hooks: BTreeSet::new(),
         interval: SignedDuration::from_secs(1),
         threshold: 1,
         inconclusive_limit: 1,
