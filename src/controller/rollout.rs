@@ -2,11 +2,13 @@
 
 use super::cache::Key;
 use super::context::{Context, canary_key};
-use crate::api::{Canary, HeaderMatch, HttpMatch, InvalidSpec, Metadata, Provider, Service, StringMatch};
+use crate::api::{
+    Canary, HttpMatch, InvalidSpec, Metadata, Service, StringMatch, TrafficDistribution, UnmanagedMetadata, provider,
+};
 use crate::mesh::{self, Mesh};
 use crate::object;
 use crate::workload::configs::{Config, Kind};
-use crate::workload::{self, Labelling, Labels, ServiceMetadata, Workload};
+use crate::workload::{self, Labelling, Labels, ServiceMetadata, ServiceShape, Workload};
 use kube::core::{ApiResource, GroupVersionKind, Resource};
 use serde_json::{Value, json};
 
@@ -33,10 +35,7 @@ impl Rollout {
         let key = canary_key(canary);
         let spec = &canary.spec;
         let service = &spec.service;
-        let provider = match spec.provider {
-            Some(Provider::GatewayApiV1) => "gatewayapi:v1",
-            None => &context.settings.provider,
-        };
+        let provider = provider(spec, &context.settings.provider)?.name();
         let mesh = mesh::by_name(provider).ok_or_else(|| unknown_provider(provider))?;
         let workload = workload_of(context, canary, &key)?;
         let name = service.name.clone().unwrap_or_else(|| spec.target_ref.name.clone());
@@ -49,11 +48,12 @@ impl Rollout {
                 target: spec.target_ref.name.clone(),
                 service: name.clone(),
                 port: service_port(service),
-                metadata: ServiceMetadata {
-                    apex: labels(service.apex.as_ref()),
-                    primary: labels(service.primary.as_ref()),
-                    canary: labels(service.canary.as_ref()),
+                shape: ServiceShape {
+                    headless: service.headless,
+                    port_discovery: service.port_discovery,
+                    traffic_distribution: service.traffic_distribution.map(TrafficDistribution::name),
                 },
+                metadata: metadata(service),
                 labelling: Labelling {
                     selectors: context.settings.selector_labels.clone(),
                     included: context.settings.include_label_prefix.clone(),
@@ -87,6 +87,12 @@ impl Rollout {
     pub(super) fn service(&self, suffix: &str) -> Key {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Service"));
         self.object(resource, format!("{}{suffix}", self.app.service))
+    }
+
+    /// The key of what counts the pods of a version, by the suffix of its Service, when the target does not itself.
+    pub(super) fn count(&self, suffix: &str) -> Option<Key> {
+        let resource = self.workload.counted_by()?;
+        Some(self.object(resource, format!("{}{suffix}", self.app.service)))
     }
 
     /// The key of a recorded version.
@@ -137,7 +143,8 @@ fn workload_of(context: &Context, canary: &Canary, key: &Key) -> Result<&'static
     let name = workload::primary_name(&target.name);
     let has_primary = |(kind, workload): &(&str, &dyn Workload)| {
         let key = Key { resource: workload.resource(), namespace: key.namespace.clone(), name: name.clone() };
-        *kind != target.kind && context.cache.get(&key).is_some_and(|primary| object::owned_by(&primary, uid))
+        let is_ours = |primary: &Value| object::owned_by(primary, uid) && workload.is_primary(primary);
+        *kind != target.kind && context.cache.get(&key).is_some_and(|primary| is_ours(&primary))
     };
     match (workload::all().find(has_primary), named) {
         (Some((_, workload)), _) if canary.metadata.deletion_timestamp.is_some() => Ok(workload),
@@ -173,6 +180,18 @@ fn service_port(service: &Service) -> Value {
     port
 }
 
+fn metadata(service: &Service) -> ServiceMetadata {
+    let UnmanagedMetadata { labels: unmanaged_labels, annotations: unmanaged_annotations } =
+        service.unmanaged_metadata.clone().unwrap_or_default();
+    ServiceMetadata {
+        apex: labels(service.apex.as_ref()),
+        primary: labels(service.primary.as_ref()),
+        canary: labels(service.canary.as_ref()),
+        unmanaged_labels,
+        unmanaged_annotations,
+    }
+}
+
 fn labels(metadata: Option<&Metadata>) -> Labels {
     let Metadata { labels, annotations } = metadata.cloned().unwrap_or_default();
     Labels { labels, annotations }
@@ -189,14 +208,14 @@ fn route(service: &Service) -> mesh::Route {
 
 /// One match, as the Gateway API writes it.
 fn http_match(wanted: &HttpMatch) -> Value {
-    let HttpMatch { uri, headers } = wanted;
+    let HttpMatch { uri, headers, .. } = wanted;
     let mut written = json!({});
-    if let Some(StringMatch { exact, prefix, regex }) = uri {
+    if let Some(StringMatch { exact, prefix, regex, .. }) = uri {
         let kinds = [("Exact", exact), ("PathPrefix", prefix), ("RegularExpression", regex)];
         let path = kinds.into_iter().find_map(|(kind, value)| Some(json!({"type": kind, "value": value.as_ref()?})));
         written["path"] = path.unwrap_or_else(|| json!({"type": "PathPrefix", "value": "/"}));
     }
-    let header = |(name, HeaderMatch { exact, regex }): (&String, &HeaderMatch)| {
+    let header = |(name, StringMatch { exact, regex, .. }): (&String, &StringMatch)| {
         let kinds = [("Exact", exact), ("RegularExpression", regex)];
         kinds.into_iter().find_map(|(kind, value)| Some(json!({"type": kind, "name": name, "value": value.as_ref()?})))
     };
