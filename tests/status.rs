@@ -180,3 +180,20 @@ fn a_canary_without_a_status_begins() {
     assert_eq!(api::state(None, now), Ok(State::new(now)));
     assert_eq!(api::state(Some(&through_json(&CanaryStatus::default())), now), Ok(State::new(now)));
 }
+
+/// A status that was written before there were gates, hooks and orders.
+#[test]
+fn an_older_status_is_read() {
+    let now = Timestamp::UNIX_EPOCH;
+    let old = |phase: &str| {
+        serde_json::from_value::<CanaryStatus>(serde_json::json!({
+            "phase": phase, "since": "1970-01-01T00:00:00Z", "canaryWeight": 20, "step": 1, "iterations": 0,
+            "failedChecks": 1, "inconclusiveChecks": 0, "canaryPods": "Up", "replicas": 2,
+        }))
+        .unwrap()
+    };
+    let analysis = Analysis { weight: Weight::try_from(20).unwrap(), failed: 1, blocked: None, ..Analysis::new(now) };
+    assert_eq!(api::state(Some(&old("Progressing")), now).unwrap().phase, Phase::Progressing(analysis));
+    let promotion = Promotion::new(Weight::try_from(20).unwrap(), now);
+    assert_eq!(api::state(Some(&old("Promoting")), now).unwrap().phase, Phase::Promoting(promotion));
+}

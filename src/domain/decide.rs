@@ -262,9 +262,8 @@ fn begin(plan: &Plan, state: &State, now: Timestamp, target: &TargetSeen) -> Dec
         ..state.clone()
     };
     if plan.hooks.contains(&Hook::ConfirmRollout) {
-        let down = state.canary == CanaryPods::Down && !stale;
-        let canary = if down { CanaryPods::Down } else { CanaryPods::Stale };
-        return wait::come_to_the_gate(&State { canary, ..next }, now, target);
+        let canary = if stale { CanaryPods::Stale } else { state.canary };
+        return wait::come_to_the_gate(&State { canary, ..next }, now);
     }
     let note = Note::new(Reason::NewRevision, format!("revision {} is being started", target.revision));
     go(next, Waiting::CanaryNotReady { pods: target.pods }, vec![note])

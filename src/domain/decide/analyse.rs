@@ -64,6 +64,9 @@ pub(super) fn analyse(
     if skipped && analysis.paused {
         return pause(plan, state, analysis, now, heard);
     }
+    if skipped && heard.hook(Hook::Rollback) == Said::Missing {
+        return dwell(plan, state, analysis, now);
+    }
     if skipped {
         return skip(plan, state, analysis, now, target);
     }

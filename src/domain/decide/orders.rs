@@ -1,9 +1,9 @@
 //! Orders that a person or a pipeline gives by an annotation: each is taken once, and answered with one note.
 
 use super::note::{Note, Reason};
-use super::wait::{fresh, open};
-use super::{Decision, News, begin, failed, news, progressing, promote};
-use crate::domain::{Analysis, Order, Phase, Plan, Promotion, State, TargetSeen, World};
+use super::wait::{come_to_the_gate, open};
+use super::{Decision, News, failed, news, progressing, promote};
+use crate::domain::{Analysis, Hook, Order, Phase, Plan, Promotion, State, TargetSeen, World};
 
 /// As much of an order that nobody knows is remembered, and repeated in a sentence.
 const KNOWN: usize = 60;
@@ -73,7 +73,7 @@ fn carry_out(plan: &Plan, state: &State, seen: &World, order: Order, by: &str) -
 fn approve(state: &State, seen: &World, by: &str) -> Result<(Effect, String), String> {
     match &state.phase {
         Phase::Waiting { .. } => {
-            let decision = open(state, seen.now, same(state, seen)?, "it was approved");
+            let decision = open(state, seen.now, same(state, seen)?, Reason::GateOpened, "it was approved");
             Ok((Effect::Decision(decision), format!("approved by {by}: confirm-rollout is open")))
         }
         Phase::Progressing(analysis) => {
@@ -139,7 +139,8 @@ fn skip(state: &State, seen: &World, by: &str) -> Result<(Effect, String), Strin
     let text = format!("promotion ordered by {by}: the rest of the analysis is skipped");
     match &state.phase {
         Phase::Waiting { .. } => {
-            let mut decision = open(state, seen.now, same(state, seen)?, "its promotion was ordered");
+            let mut decision =
+                open(state, seen.now, same(state, seen)?, Reason::GateOpened, "its promotion was ordered");
             if let Phase::Progressing(analysis) = &mut decision.state.phase {
                 analysis.skipped = true;
             }
@@ -186,11 +187,15 @@ fn retry(plan: &Plan, state: &State, seen: &World, by: &str) -> Result<(Effect, 
     match &state.phase {
         Phase::Failed { .. } if state.candidate().is_some() => {
             let target = same(state, seen)?;
-            // Of the pods that are still there nobody knows any more what they began with.
-            let mut decision = begin(plan, state, seen.now, target);
-            if matches!(decision.state.phase, Phase::Progressing(_)) {
-                decision.state.canary = fresh(state.canary);
-            }
+            // The same version, by the name under which it is recorded, whatever its hash is now.
+            let fence = state.target.as_ref().map(|fence| fence.seen_again(target));
+            let replicas = if target.replicas > 0 { target.replicas } else { state.replicas };
+            let state = State { target: fence, replicas, ..state.clone() };
+            let decision = if plan.hooks.contains(&Hook::ConfirmRollout) {
+                come_to_the_gate(&state, seen.now)
+            } else {
+                open(&state, seen.now, target, Reason::NewRevision, "it is tried again")
+            };
             Ok((Effect::Decision(decision), format!("retry ordered by {by}: the version is analysed again")))
         }
         Phase::Waiting { .. } | Phase::Progressing(_) | Phase::Promoting(_) | Phase::Finalising { .. } => {

@@ -32,10 +32,10 @@ pub(super) fn wait(
     }
     let said = heard.hook(Hook::ConfirmRollout);
     if !plan.hooks.contains(&Hook::ConfirmRollout) {
-        return open(state, now, target, "there is no confirm-rollout webhook now");
+        return open(state, now, target, Reason::GateOpened, "there is no confirm-rollout webhook now");
     }
     if said == Said::Yes && heard.hook(Hook::Rollback) != Said::Missing {
-        return open(state, now, target, "every confirm-rollout webhook said yes");
+        return open(state, now, target, Reason::GateOpened, "every confirm-rollout webhook said yes");
     }
     let (mut next, idle) = idle(plan, state, since, seen, target, CanaryPods::Stale);
     let (waiting, note, next_asked) = match said {
@@ -52,24 +52,26 @@ pub(super) fn wait(
     Decision { state: next, notes: note.into_iter().collect(), waiting, wake: Some(wake) }
 }
 
-/// A version that is new comes to its gate; its pods are as at rest.
-pub(super) fn come_to_the_gate(state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
+/// A version comes to its gate; its pods, if there are any, go as at rest.
+pub(super) fn come_to_the_gate(state: &State, now: Timestamp) -> Decision {
     let waiting = Waiting::Gate { hook: Hook::ConfirmRollout, replies: vec![] };
-    let note = Note::new(Reason::NewRevision, format!("revision {} waits for confirm-rollout", target.revision));
+    let revision = state.candidate().map(ToString::to_string).unwrap_or_default();
+    let note = Note::new(Reason::NewRevision, format!("revision {revision} waits for confirm-rollout"));
+    let canary = if state.canary == CanaryPods::Down { CanaryPods::Down } else { CanaryPods::Stale };
     let phase = Phase::Waiting { since: now, asked: None };
-    wake_at(go(State { phase, ..state.clone() }, waiting, vec![note]), Some(later(now, SOON)))
+    wake_at(go(State { phase, canary, ..state.clone() }, waiting, vec![note]), Some(later(now, SOON)))
 }
 
 /// The version that waits is started.
-pub(super) fn open(state: &State, now: Timestamp, target: &TargetSeen, why: &str) -> Decision {
+pub(super) fn open(state: &State, now: Timestamp, target: &TargetSeen, reason: Reason, why: &str) -> Decision {
     let revision = state.candidate().map(ToString::to_string).unwrap_or_default();
-    let note = Note::new(Reason::GateOpened, format!("revision {revision} is being started: {why}"));
+    let note = Note::new(reason, format!("revision {revision} is being started: {why}"));
     let next = State { phase: Phase::Progressing(Analysis::new(now)), canary: fresh(state.canary), ..state.clone() };
     go(next, Waiting::CanaryNotReady { pods: target.pods }, vec![note])
 }
 
 /// Pods that may be of any time before are stopped first: they may have begun with other configs (S3).
-pub(super) fn fresh(canary: CanaryPods) -> CanaryPods {
+fn fresh(canary: CanaryPods) -> CanaryPods {
     match canary {
         CanaryPods::Down => CanaryPods::Up,
         CanaryPods::Up | CanaryPods::Stale | CanaryPods::Draining { .. } => CanaryPods::Stale,

@@ -334,6 +334,17 @@ fn retry_at_once_starts_the_pods_anew() {
 }
 
 #[test]
+fn what_is_retried_keeps_its_name_when_an_upgrade_changes_the_hashing() {
+    let mut cluster = failed();
+    cluster.hashing = "2";
+    cluster.order("retry");
+    cluster.passes(1);
+    assert_eq!(cluster.state.candidate().map(|revision| &*revision.0), Some("b"));
+    cluster.until(|state| matches!(state.phase, Phase::Succeeded { .. }));
+    assert_eq!(cluster.state.promoted.as_ref().map(|revision| &*revision.0), Some("b"));
+}
+
+#[test]
 fn an_order_is_taken_once_until_it_is_gone() {
     let mut cluster = failed();
     cluster.order("retry");
@@ -426,7 +437,7 @@ fn what_was_meant_for_one_version_is_not_done_to_another() {
         let mut cluster = waiting();
         cluster.deploy("c");
         cluster.order(order);
-        cluster.passes(2);
+        cluster.passes(1);
         assert!(matches!(cluster.state.phase, Phase::Waiting { .. }), "{}", cluster.log());
     }
 }
