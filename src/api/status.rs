@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 /// Where the rollout is, why, and how it came there.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct CanaryStatus {
     /// The generation of the spec that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -253,16 +253,16 @@ fn take_over(state: &State, primary: &Primary) -> Option<State> {
 }
 
 fn begin(plan: &Plan, state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
-    let stale = stale(state, target);
+    let outdated = stale(state, target);
     let next = State {
         phase: Phase::Progressing(Analysis::new(now)),
         target: Some(Target::new(target)),
-        canary: if stale { CanaryPods::Stale } else { CanaryPods::Up },
+        canary: if outdated { CanaryPods::Stale } else { CanaryPods::Up },
         replicas: if target.replicas > 0 { target.replicas } else { state.replicas },
         ..state.clone()
     };
     if plan.hooks.contains(&Hook::ConfirmRollout) {
-        let canary = if stale { CanaryPods::Stale } else { state.canary };
+        let canary = if outdated { CanaryPods::Stale } else { state.canary };
         return wait::come_to_the_gate(&State { canary, ..next }, now);
     }
     let note = Note::new(Reason::NewRevision, format!("revision {} is being started", target.revision));

@@ -103,6 +103,7 @@ pub enum Phase {
 
 /// How an analysis goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Analysis {
     /// The canary's share now.
     pub weight: Weight,

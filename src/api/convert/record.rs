@@ -138,6 +138,7 @@ struct Details {
 
 /// What only an analysis knows.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Course {
     early: bool,
     passed: i32,
