@@ -427,11 +427,12 @@ impl App {
     /// Waits until the canary has no pods.
     ///
     /// # Errors
-    /// When it still has some after the drain delay and the grace period of its pods.
+    /// When it still has some after the drain delay and the grace period of its pods, and the time that a busy kubelet
+    /// takes to notice.
     pub async fn scaled_down(&self) -> Result<()> {
         let what = format!("{}: the canary has no pods", self.name);
         let empty = async || Ok(once(self.replicas(&self.name).await? == (0, 0)));
-        wait_for(&what, Duration::from_secs(30), empty).await
+        wait_for(&what, Duration::from_secs(90), empty).await
     }
 
     /// Waits until the route has a split.
