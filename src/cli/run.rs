@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::alerts::Alerts;
+use super::egress::Egress;
 use super::signals::Stop;
 use super::tenancy::Tenancy;
 use super::{client, values};
@@ -91,6 +92,9 @@ pub(super) struct Run {
     #[arg(long, env = "SERIN_CONCURRENCY", value_name = "NUMBER", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
+
+    #[command(flatten)]
+    egress: Egress,
 
     #[command(flatten)]
     tenancy: Tenancy,
@@ -191,6 +195,7 @@ impl Run {
             config_tracking: self.enable_config_tracking,
             concurrency: usize::from(self.concurrency),
             tenancy: self.tenancy.settings(),
+            allowed_egress: self.egress.allowed(),
             alerts: self.alerts.settings(),
         }
     }
@@ -337,6 +342,7 @@ mod tests {
             config_tracking: true,
             concurrency: 64,
             tenancy: controller::Tenancy::default(),
+            allowed_egress: controller::AllowedHosts::default(),
             alerts: controller::AlertSettings::default(),
         };
         assert_eq!(settings, expected);

@@ -2,15 +2,16 @@
 //!
 //! Invariant: no write leaves without certain leadership, and no call without a deadline.
 
-use super::alerts::Outbox;
+use super::alerts::{Deliveries, Outbox};
 use super::cache::{Cache, Key};
 use super::clock::Clock;
+use super::egress::Egress;
 use super::error::Error;
 use super::lease::Leadership;
 use super::scoped::Scoped;
 use super::settings::Settings;
 use super::tenancy::Scope;
-use crate::api::{Canary, Defaults, MetricTemplate};
+use crate::api::{AlertProvider, Canary, Defaults, MetricTemplate};
 use crate::telemetry::Metrics;
 use crate::workload::configs::Kind;
 use futures::future::join_all;
@@ -48,8 +49,8 @@ pub struct Context {
     pub cache: Cache,
     /// Query templates.
     pub templates: Scoped<Store<MetricTemplate>>,
-    /// Connections to metric providers: with, and without a look at certificates.
-    pub http: [reqwest::Client; 2],
+    /// Requests to others than the API server.
+    pub egress: Egress,
     /// Takes alerts; without one nobody is told.
     pub outbox: Option<Outbox>,
     /// Time.
@@ -66,7 +67,7 @@ pub struct Context {
 
 impl Context {
     /// # Errors
-    /// When the connections to metric providers cannot be set up.
+    /// When no connections can be set up.
     pub fn new(
         client: Client,
         settings: Settings,
@@ -76,12 +77,8 @@ impl Context {
         templates: impl Into<Scoped<Store<MetricTemplate>>>,
         clock: Clock,
     ) -> Result<Self, Error> {
-        let connections = |insecure| {
-            let built = crate::metrics::prometheus::connections(insecure).build();
-            built.map_err(|error| Error::Start(format!("no HTTP client: {error}")))
-        };
         Ok(Self {
-            http: [connections(false)?, connections(true)?],
+            egress: Egress::new(settings.allowed_egress.clone())?,
             filled: watch::Sender::default(),
             slots: Semaphore::new(settings.concurrency),
             waiting: AtomicUsize::new(0),
@@ -95,6 +92,15 @@ impl Context {
             outbox: None,
             failures: Mutex::default(),
         })
+    }
+
+    /// Begins to tell.
+    #[must_use]
+    pub fn open_outbox(&mut self, providers: impl Into<Scoped<Store<AlertProvider>>>) -> Deliveries {
+        let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
+        let (outbox, deliveries) = Outbox::open(client, &self.settings.alerts, providers, self.egress.clone(), metrics);
+        self.outbox = Some(outbox);
+        deliveries
     }
 
     /// What the flags say where a spec does not.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::alerts::AlertSettings;
+use super::egress::AllowedHosts;
 use super::tenancy::Tenancy;
 
 /// The same for every Canary, and fixed for the life of the process.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// Whose Canaries are handled.
     pub tenancy: Tenancy,
+    /// Where requests may be sent besides the API server.
+    pub allowed_egress: AllowedHosts,
     /// Who is told of Canaries that do not say.
     pub alerts: AlertSettings,
 }

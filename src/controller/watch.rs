@@ -1,6 +1,6 @@
 //! What wakes a pass: watches, and nothing that polls.
 
-use super::alerts::{Deliveries, Outbox};
+use super::alerts::Deliveries;
 use super::cache::{Cache, Key, slim};
 use super::claims::{Claims, Guarded};
 use super::clock::Clock;
@@ -66,10 +66,8 @@ pub async fn run(
     let controllers = settings.tenancy.scopes().into_iter();
     let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope)).collect();
     let Watches { cache, templates, providers } = all;
-    let (outbox, deliveries) = Outbox::open(client.clone(), &settings.alerts, providers, Arc::clone(&metrics))?;
-
     let mut context = Context::new(client, settings, leadership, metrics, cache, templates, Clock::System)?;
-    context.outbox = Some(outbox);
+    let deliveries = context.open_outbox(providers);
     let context = Arc::new(context);
     let watched = Arc::clone(&context);
     tokio::spawn(async move {

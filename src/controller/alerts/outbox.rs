@@ -8,7 +8,7 @@ use super::courier::Courier;
 use super::settings::AlertSettings;
 use super::{Alert, Recipient};
 use crate::api::AlertProvider;
-use crate::controller::error::Error;
+use crate::controller::egress::Egress;
 use crate::controller::scoped::Scoped;
 use crate::telemetry::Metrics;
 use futures::future::BoxFuture;
@@ -53,16 +53,14 @@ pub struct Deliveries {
 
 impl Outbox {
     /// Begins to deliver what is put in.
-    ///
-    /// # Errors
-    /// When no connections can be set up.
     pub fn open(
         client: Client,
         settings: &AlertSettings,
         providers: impl Into<Scoped<Store<AlertProvider>>>,
+        egress: Egress,
         metrics: Arc<Metrics>,
-    ) -> Result<(Self, Deliveries), Error> {
-        let courier = Arc::new(Courier::new(client, settings.clone(), providers.into(), metrics)?);
+    ) -> (Self, Deliveries) {
+        let courier = Arc::new(Courier::new(client, settings.clone(), providers.into(), egress, metrics));
         let (entrance, arriving) = mpsc::channel(ENTRANCE);
         let (close, closed) = oneshot::channel();
         let (sending, dropping) = (Arc::clone(&courier), Arc::clone(&courier));
@@ -72,7 +70,7 @@ impl Outbox {
         };
         let queues = Queues::new(deliver, move |alert| dropping.discard(alert));
         let task = tokio::spawn(queues.run(arriving, closed));
-        Ok((Self { entrance, courier }, Deliveries { close, task }))
+        (Self { entrance, courier }, Deliveries { close, task })
     }
 
     pub(super) fn put(&self, alert: Alert) {
