@@ -93,6 +93,11 @@ pub(super) struct Run {
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
 
+    /// How many webhooks are called at the same time, for all Canaries together, from 1 to 4096.
+    #[arg(long, env = "SERIN_WEBHOOK_CONCURRENCY", value_name = "NUMBER", default_value_t = 256)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
+    webhook_concurrency: u16,
+
     #[command(flatten)]
     egress: Egress,
 
@@ -195,6 +200,7 @@ impl Run {
             config_tracking: self.enable_config_tracking,
             concurrency: usize::from(self.concurrency),
             tenancy: self.tenancy.settings(),
+            webhook_concurrency: usize::from(self.webhook_concurrency),
             allowed_egress: self.egress.allowed(),
             alerts: self.alerts.settings(),
         }
@@ -342,6 +348,7 @@ mod tests {
             config_tracking: true,
             concurrency: 64,
             tenancy: controller::Tenancy::default(),
+            webhook_concurrency: 256,
             allowed_egress: controller::AllowedHosts::default(),
             alerts: controller::AlertSettings::default(),
         };
@@ -371,6 +378,7 @@ mod tests {
             ("--query-timeout=0s", "write for example 5s"),
             ("--concurrency=0", "1..=1024"),
             ("--concurrency=1025", "1..=1024"),
+            ("--webhook-concurrency=0", "1..=4096"),
             ("--metrics-server=prometheus:9090", "write for example http://prometheus:9090"),
             ("--selector-labels=", "write for example app,app.kubernetes.io/name"),
             ("--include-label-prefix=team*", "* alone means all"),

@@ -33,6 +33,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// Whose Canaries are handled.
     pub tenancy: Tenancy,
+    /// How many webhooks may be called at the same time, by all Canaries together; at least 1.
+    pub webhook_concurrency: usize,
     /// Where requests may be sent besides the API server.
     pub allowed_egress: AllowedHosts,
     /// Who is told of Canaries that do not say.

@@ -8,6 +8,7 @@ use crate::api::{AlertProvider, AlertProviderSpec};
 use crate::controller::egress::{Egress, Response, exchange};
 use crate::controller::scoped::Scoped;
 use crate::controller::secrets;
+use crate::controller::webhooks::Caller;
 use crate::notify::{self, Answer, Channel, Endpoint, MAX_ANSWER_BYTES, Message};
 use crate::telemetry::{Metrics, chain};
 use kube::Client;
@@ -32,6 +33,7 @@ pub(super) struct Courier {
     pub(super) settings: AlertSettings,
     pub(super) providers: Scoped<Store<AlertProvider>>,
     pub(super) egress: Egress,
+    pub(super) caller: Arc<Caller>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -40,10 +42,10 @@ impl Courier {
         client: Client,
         settings: AlertSettings,
         providers: Scoped<Store<AlertProvider>>,
-        egress: Egress,
+        (egress, caller): (Egress, Arc<Caller>),
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { client, settings, providers, egress, metrics }
+        Self { client, settings, providers, egress, caller, metrics }
     }
 
     /// Sends an alert, or gives up on it. Either way it is counted.
@@ -73,6 +75,10 @@ impl Courier {
     }
 
     async fn insist(&self, alert: &Alert) -> Result<(), String> {
+        if let Some(told) = &alert.call {
+            let (webhook, call) = &**told;
+            return self.caller.call(webhook, call.clone()).await;
+        }
         let mut waits = BACKOFF.into_iter();
         loop {
             let answer = timeout(DEADLINE, self.attempt(alert)).await;
@@ -136,6 +142,7 @@ impl Courier {
                 let provider = found.ok_or_else(|| Answer::Refused("it does not exist; create it".into()))?;
                 self.provided(namespace, &provider.spec).await
             }
+            Recipient::Webhook { .. } => Err(Answer::Refused("it has nothing to be told".into())),
         }
     }
 
@@ -164,6 +171,7 @@ impl Courier {
     fn channel(&self, to: &Recipient) -> &'static str {
         match to {
             Recipient::Default(channel) => channel,
+            Recipient::Webhook { .. } => "webhook",
             Recipient::Provider { namespace, name } => {
                 self.provider(namespace, name).map_or("unknown", |provider| provider.spec.kind.name())
             }
@@ -175,5 +183,6 @@ fn told(to: &Recipient) -> String {
     match to {
         Recipient::Provider { namespace, name } => format!("AlertProvider {namespace}/{name}"),
         Recipient::Default(channel) => format!("the operator's {channel}"),
+        Recipient::Webhook { name, .. } => format!("the event webhook {name}"),
     }
 }

@@ -10,6 +10,7 @@ use super::{Alert, Recipient};
 use crate::api::AlertProvider;
 use crate::controller::egress::Egress;
 use crate::controller::scoped::Scoped;
+use crate::controller::webhooks::Caller;
 use crate::telemetry::Metrics;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -57,10 +58,10 @@ impl Outbox {
         client: Client,
         settings: &AlertSettings,
         providers: impl Into<Scoped<Store<AlertProvider>>>,
-        egress: Egress,
+        doors: (Egress, Arc<Caller>),
         metrics: Arc<Metrics>,
     ) -> (Self, Deliveries) {
-        let courier = Arc::new(Courier::new(client, settings.clone(), providers.into(), egress, metrics));
+        let courier = Arc::new(Courier::new(client, settings.clone(), providers.into(), doors, metrics));
         let (entrance, arriving) = mpsc::channel(ENTRANCE);
         let (close, closed) = oneshot::channel();
         let (sending, dropping) = (Arc::clone(&courier), Arc::clone(&courier));
@@ -201,7 +202,7 @@ mod tests {
             checks: vec![],
         };
         let to = Recipient::Provider { namespace: "shop".into(), name: name.to_owned() };
-        Alert { to, message: Arc::new(message) }
+        Alert { to, message: Arc::new(message), call: None }
     }
 
     fn line(alert: &Alert) -> String {

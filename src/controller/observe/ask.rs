@@ -4,7 +4,7 @@ use crate::api::{Canary, CanarySpec, InvalidSpec, Metric, MetricTemplateSpec, du
 use crate::controller::context::Context;
 use crate::controller::rollout::Rollout;
 use crate::controller::secrets;
-use crate::domain::{Answer, Answers, Check, Limits, Outcome, Plan, Questions, Unknown};
+use crate::domain::{Answer, Check, Limits, Outcome, Unknown};
 use crate::metrics::{Credentials, Query, Variables, builtin, prometheus, prometheus_duration, render};
 use futures::future::join_all;
 use jiff::SignedDuration;
@@ -15,20 +15,13 @@ use tokio::time::{Instant, timeout};
 /// The window of a metric that does not say.
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
 
-/// Asks what is due.
-pub(in crate::controller) async fn ask(
+/// One round of checks.
+pub(super) async fn metrics(
     context: &Context,
     rollout: &Rollout,
     canary: &Canary,
-    plan: &Plan,
-    asked: &Questions,
-) -> Answers {
-    let outcome = if asked.metrics { Some(metrics(context, rollout, canary, &plan.metrics).await) } else { None };
-    Answers::of(outcome)
-}
-
-/// One round of checks.
-async fn metrics(context: &Context, rollout: &Rollout, canary: &Canary, metrics: &[(String, Limits)]) -> Outcome {
+    metrics: &[(String, Limits)],
+) -> Outcome {
     let written = canary.spec.analysis.as_ref().map(|analysis| analysis.metrics.as_slice()).unwrap_or_default();
     let checks = metrics.iter().map(async |(name, limits)| {
         let answer = match written.iter().find(|metric| metric.name == *name) {
