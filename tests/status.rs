@@ -9,6 +9,7 @@ use serin::domain::{
     Analysis, CanaryPods, Check, Configs, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan,
     Promotion, Revision, State, Steps, Target, Unknown, Waiting, Weight,
 };
+use std::collections::BTreeSet;
 
 /// The recorded numbers are those of Kubernetes.
 const MOST: u32 = i32::MAX.unsigned_abs();
@@ -92,6 +93,11 @@ fn plan() -> Plan {
     let second = SignedDuration::from_secs(1);
     Plan {
         steps: Steps::new([10, 50].map(|percent| Weight::try_from(percent).unwrap()).to_vec()).unwrap(),
+        checks_before: 0,
+        checks_per_step: 1,
+        mirror: Weight::ZERO,
+        promotion_step: None,
+        hooks: BTreeSet::new(),
         interval: second,
         threshold: 1,
         inconclusive_limit: 1,

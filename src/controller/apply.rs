@@ -58,12 +58,12 @@ impl Intent<'_> {
             Routing::Mixed => Weight::FULL,
             Routing::Missing | Routing::Whole(_) | Routing::Unusable(_) => Weight::ZERO,
         };
-        matches!(self.state.traffic(), Traffic::Split(weight) if weight < shown)
+        matches!(self.state.traffic(self.plan), Traffic::Split(split) if split.weight < shown)
     }
 
     async fn route(&self) -> Result<(), Error> {
         let Rollout { mesh, routed, .. } = self.rollout;
-        let traffic = self.state.traffic();
+        let traffic = self.state.traffic(self.plan);
         for (place, key) in self.rollout.routes().iter().enumerate() {
             let render = |found: Option<&Value>| {
                 let mut all = self.found.routes.clone();
@@ -110,7 +110,7 @@ impl Intent<'_> {
 
     async fn apex(&self, selector: &Selector) -> Result<(), Error> {
         let render = |found: Option<&Value>| {
-            let service = workload::apex(&self.rollout.app, selector, self.state.traffic(), found);
+            let service = workload::apex(&self.rollout.app, selector, self.state.traffic(self.plan), found);
             Ok(Some(self.handed_on(service)))
         };
         self.converge(&self.rollout.service(""), self.found.apex.as_ref(), render).await

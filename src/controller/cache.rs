@@ -4,6 +4,7 @@
 
 use super::claims::Claims;
 use super::configs::Followed;
+use super::orders;
 use super::scoped::Scoped;
 use super::tenancy::Scope;
 use crate::api::Canary;
@@ -134,6 +135,11 @@ pub(super) fn version(object: &Value) -> u128 {
 /// Drops what is never looked at, before it is cached.
 pub fn slim(object: &mut DynamicObject) {
     object.managed_fields_mut().clear();
+}
+
+/// The same for a Canary, of which is looked at who gave an order.
+pub fn slim_canary(canary: &mut impl ResourceExt) {
+    orders::slim_managers(canary.managed_fields_mut());
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A Canary that may be unreadable: a broken object must not stop the others.
-pub(super) type Guarded = DeserializeGuard<Canary>;
+pub type Guarded = DeserializeGuard<Canary>;
 
 /// What Serin's own objects have behind the app's name.
 const SUFFIXES: [&str; 2] = ["-primary", "-canary"];

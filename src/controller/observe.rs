@@ -1,13 +1,16 @@
 //! Looking: facts from the caches, numbers from the metric providers, and no judgement.
 
 mod ask;
+mod round;
 
+pub(super) use ask::may_ask;
 pub use ask::send;
-pub(super) use ask::{ask, may_ask};
+pub(super) use round::ask;
 
-use super::configs;
 use super::context::Context;
 use super::rollout::Rollout;
+use super::{configs, orders};
+use crate::api::Canary;
 use crate::domain::{Primary, Revision, TargetSeen, World};
 use crate::object;
 use crate::workload::configs::Version;
@@ -65,12 +68,13 @@ pub(super) fn usable(rollout: &Rollout, found: &Found) -> Result<(), workload::E
 }
 
 /// The same, in the core's words.
-pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted: bool) -> World {
+pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, canary: &Canary) -> World {
     let workload = rollout.workload;
     let selector = found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
     World {
         now: context.clock.now(),
-        deleted,
+        deleted: canary.metadata.deletion_timestamp.is_some(),
+        command: orders::found(canary),
         target: found.target.as_ref().zip(found.version.as_ref()).map(|(target, version)| TargetSeen {
             revision: version.revision.clone(),
             template: version.template.clone(),

@@ -8,16 +8,23 @@ use super::context::{Context, canary_key};
 use super::error::Error;
 use super::observe::{self, Found};
 use super::rollout::Rollout;
-use super::{alerts, commit, configs, contest, tell};
+use super::{alerts, commit, configs, contest, orders, tell};
 use crate::api::{self, Canary, InvalidSpec};
-use crate::domain::{CanaryPods, Decision, Farewell, Outcome, Phase, Plan, State, decide, questions};
+use crate::domain::{Answers, CanaryPods, Decision, Farewell, Phase, Plan, Questions, State, decide, questions};
 use futures::future::join;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::SemaphorePermit;
+use tokio::time::timeout;
+
+/// How often a pass that waits for answers looks around by itself: time alone can be a reason to go back.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
+const LONGEST_LOOK: Duration = Duration::from_mins(1);
 
 /// How often a decision is taken again because somebody edited the Canary while it was being recorded.
 const ATTEMPTS: usize = 3;
@@ -27,6 +34,7 @@ const ATTEMPTS: usize = 3;
 /// # Errors
 /// When the API server says no, or nothing. What was recorded stays, and the next pass goes on from there.
 pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Context>) -> Result<Action, Error> {
+    let slot = context.slot().await;
     let canary = match &guard.0 {
         Ok(canary) => context.newest(canary)?,
         Err(broken) => return Ok(pass_over(&context, &broken.error, &*guard)),
@@ -48,7 +56,7 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Contex
         Err(_) if canary.metadata.deletion_timestamp.is_some() => State::kept(now),
         Err(invalid) => return refuse(&context, &canary, "InvalidStatus", &invalid.to_string()).await,
     };
-    let pass = Pass { context: &context, rollout: &rollout, plan: &plan };
+    let pass = Pass { context: &context, rollout: &rollout, plan: &plan, slot };
     let canary = match canary.metadata.deletion_timestamp {
         None => commit::finalizer(&context, &rollout, &canary, true).await?,
         Some(_) => canary,
@@ -82,33 +90,29 @@ struct Pass<'a> {
     context: &'a Context,
     rollout: &'a Rollout,
     plan: &'a Plan,
+    slot: Option<SemaphorePermit<'a>>,
 }
 
 impl Pass<'_> {
-    async fn run(&self, canary: Canary, state: &State) -> Result<Action, Error> {
-        let Self { context, rollout, plan } = *self;
+    async fn run(mut self, canary: Canary, state: &State) -> Result<Action, Error> {
+        let Self { context, rollout, plan, .. } = self;
         let found = observe::look(context, rollout);
         let deleted = canary.metadata.deletion_timestamp.is_some();
         if let (Err(unusable), false) = (observe::usable(rollout, &found), deleted) {
             return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await;
         }
-        let seen = observe::world(context, rollout, &found, deleted);
-        let asked = async {
-            if questions(plan, state, &seen) {
-                Some(observe::ask(context, rollout, &canary, &plan.metrics).await)
-            } else {
-                None
-            }
-        };
+        let seen = observe::world(context, rollout, &found, &canary);
+        let asked = self.ask(&canary, state, questions(plan, state, &seen));
         // What could not be read holds the rollout up, and nothing else.
-        let (outcome, read) = join(asked, configs::read(context, rollout, found.target.as_ref())).await;
-        let (found, canary, next) = self.decide(canary, state, outcome.as_ref()).await?;
+        let (answers, read) = join(asked, configs::read(context, rollout, found.target.as_ref())).await;
+        let (found, canary, next) = self.decide(canary, state, &answers).await?;
         let now = context.clock.now();
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now };
         let acted = intent.carry_out().await;
         let recorded = commit::versions(context, rollout, &next.state, &found).await;
-        tell::tell(context, rollout, &canary, &next.notes, outcome.as_ref()).await;
+        tell::tell(context, rollout, &canary, &next.notes, &answers).await;
         acted?;
+        orders::clear(context, rollout, &canary, &next.state).await?;
         recorded?;
         match read {
             // The next check is due all the same, and a deletion waits for nothing.
@@ -120,22 +124,64 @@ impl Pass<'_> {
         }
     }
 
+    /// Asks what is due. Who is asked may take long: the place in the queue is left to others meanwhile, and what happens in
+    /// the cluster does not wait for answers.
+    async fn ask(&mut self, canary: &Canary, state: &State, asked: Questions) -> Answers {
+        let Self { context, rollout, plan, .. } = *self;
+        let answers = observe::ask(context, rollout, canary, plan, &asked);
+        if asked.hooks.is_empty() {
+            return answers.await;
+        }
+        self.slot = None;
+        let answers = tokio::select! {
+            biased;
+            () = self.moves_on(canary, state) => Answers::default(),
+            () = context.news.stopped() => Answers::default(),
+            answers = answers => answers,
+        };
+        self.slot = context.slot().await;
+        answers
+    }
+
+    /// Returns when there is something to do whatever is answered: traffic that has to go, an order, another version,
+    /// another spec.
+    async fn moves_on(&self, canary: &Canary, state: &State) {
+        let Self { context, rollout, plan, .. } = *self;
+        let mut news = context.news.of(&rollout.key.namespace, &rollout.key.name);
+        loop {
+            let Some(now) = context.watched(canary) else { return };
+            if now.spec != canary.spec {
+                return;
+            }
+            let found = observe::look(context, rollout);
+            let seen = observe::world(context, rollout, &found, &now);
+            let next = decide(plan, state, &seen, &Answers::default());
+            if moves(state, &next.state) {
+                return;
+            }
+            let due = next.wake.map_or(LONGEST_LOOK, |at| until(at, seen.now).clamp(SHORTEST_LOOK, LONGEST_LOOK));
+            // That nothing was told within this time is no reason not to look.
+            let _ = timeout(due, news.changed()).await;
+        }
+    }
+
     /// Decides and records. When somebody edits the Canary in between, the decision is taken again on the edited one.
     async fn decide(
         &self,
         mut canary: Canary,
         state: &State,
-        outcome: Option<&Outcome>,
+        answers: &Answers,
     ) -> Result<(Found, Canary, Decision), Error> {
-        let Self { context, rollout, plan } = *self;
+        let Self { context, rollout, plan, .. } = *self;
         for _ in 0..ATTEMPTS {
             let found = observe::look(context, rollout);
-            let seen = observe::world(context, rollout, &found, canary.metadata.deletion_timestamp.is_some());
-            let next = decide(plan, state, &seen, outcome);
+            let seen = observe::world(context, rollout, &found, &canary);
+            let next = decide(plan, state, &seen, answers);
             // Traffic that must go waits for nothing, not even for a record.
             if next.state.weight() >= state.weight() {
                 commit::versions(context, rollout, &next.state, &found).await?;
             }
+            let outcome = answers.outcome.as_ref();
             let status =
                 api::record(canary.status.as_ref(), plan, &next, outcome, canary.metadata.generation, seen.now);
             match commit::status(context, &canary, status).await {
@@ -172,6 +218,15 @@ impl Pass<'_> {
         }
         Ok(next.wake.map_or_else(Action::await_change, |at| Action::requeue(until(at, context.clock.now()))))
     }
+}
+
+/// Whether a decision takes traffic back, or is about something else than what was asked about.
+fn moves(state: &State, next: &State) -> bool {
+    let version = |state: &State| state.target.as_ref().map(|target| target.revision.clone());
+    next.weight() < state.weight()
+        || discriminant(&next.phase) != discriminant(&state.phase)
+        || version(next) != version(state)
+        || orders::taken(next) != orders::taken(state)
 }
 
 /// Never in the past, and never busy.

@@ -1,13 +1,14 @@
 //! What wakes a pass: watches, and nothing that polls.
 
-use super::alerts::{Deliveries, Outbox};
-use super::cache::{Cache, Key, slim};
+use super::alerts::Deliveries;
+use super::cache::{Cache, Key, slim, slim_canary};
 use super::claims::{Claims, Guarded};
 use super::clock::Clock;
 use super::configs::{self, slim_config};
 use super::context::{Context, canary_key};
 use super::error::Error;
 use super::lease::Leadership;
+use super::news::News;
 use super::reconcile::reconcile;
 use super::rollout::{config_resource, records};
 use super::scoped::Scoped;
@@ -27,6 +28,7 @@ use kube::core::{ApiResource, DynamicResourceScope, GroupVersionKind, NamespaceR
 use kube::runtime::controller::{Action, Error as ControllerError};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{Controller, WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use std::collections::BTreeMap;
@@ -65,11 +67,11 @@ pub async fn run(
     let mut all = Watches::default();
     let controllers = settings.tenancy.scopes().into_iter();
     let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope)).collect();
-    let Watches { cache, templates, providers } = all;
-    let (outbox, deliveries) = Outbox::open(client.clone(), &settings.alerts, providers, Arc::clone(&metrics))?;
-
+    let Watches { cache, templates, providers, canaries, news } = all;
     let mut context = Context::new(client, settings, leadership, metrics, cache, templates, Clock::System)?;
-    context.outbox = Some(outbox);
+    let deliveries = context.open_outbox(providers);
+    context.canaries = canaries;
+    context.news = news;
     let context = Arc::new(context);
     let watched = Arc::clone(&context);
     tokio::spawn(async move {
@@ -77,6 +79,11 @@ pub async fn run(
         readiness.set_ready();
     });
     let stop = stop.shared();
+    let (stopping, news) = (stop.clone(), Arc::clone(&context.news));
+    tokio::spawn(async move {
+        stopping.await;
+        news.stop();
+    });
     let passes = controllers.into_iter().map(|controller| {
         controller.graceful_shutdown_on(stop.clone()).run(timed, retry, Arc::clone(&context)).boxed()
     });
@@ -90,6 +97,8 @@ struct Watches {
     cache: Cache,
     templates: Scoped<Store<MetricTemplate>>,
     providers: Scoped<Store<AlertProvider>>,
+    canaries: Scoped<Store<Guarded>>,
+    news: Arc<News>,
 }
 
 impl Watches {
@@ -97,13 +106,15 @@ impl Watches {
     fn open(&mut self, client: &Client, settings: &Settings, scope: &Scope) -> Controller<Guarded> {
         let claims = Arc::new(Claims::default());
         self.cache.index(scope.clone(), Arc::clone(&claims));
-        let mut controller = canaries(client, &settings.tenancy, scope, &claims);
+        let (canaries, mut controller) = canaries(client, &settings.tenancy, scope, &claims, &self.news);
+        self.canaries.insert(scope.clone(), canaries);
         for (resource, config) in resources() {
             let (store, stream) = watched(client, &resource, config, scope);
             self.cache.add_within(scope.clone(), resource.clone(), store);
-            let claims = Arc::clone(&claims);
+            let (claims, news) = (Arc::clone(&claims), Arc::clone(&self.news));
             let about = move |object: DynamicObject| {
-                claims.about(object.namespace().as_deref().unwrap_or_default(), &object.name_any())
+                let concerned = claims.about(object.namespace().as_deref().unwrap_or_default(), &object.name_any());
+                told_to_all(&news, concerned)
             };
             controller = controller.watches_stream_with(stream, about, resource);
         }
@@ -111,9 +122,12 @@ impl Watches {
         for kind in kinds.iter().copied() {
             let (store, stream) = watched_configs(client, kind, scope);
             self.cache.add_within(scope.clone(), config_resource(kind), store);
-            let followed = Arc::clone(&self.cache.followed);
+            let (followed, news) = (Arc::clone(&self.cache.followed), Arc::clone(&self.news));
             let named = |(namespace, name): (String, String)| ObjectRef::new(&name).within(&namespace);
-            let about = move |object| followed.about(kind, &object).into_iter().map(named);
+            let about = move |object| {
+                let concerned = followed.about(kind, &object).into_iter().map(named).collect();
+                told_to_all(&news, concerned)
+            };
             controller = controller.watches_stream_with(stream, about, config_resource(kind));
         }
         let (templates, writer) = reflector::store::<MetricTemplate>();
@@ -131,22 +145,43 @@ impl Watches {
 }
 
 /// The watch of the Canaries themselves. What one of them does may concern another on the same app.
-fn canaries(client: &Client, tenancy: &Tenancy, scope: &Scope, claims: &Arc<Claims>) -> Controller<Guarded> {
+fn canaries(
+    client: &Client,
+    tenancy: &Tenancy,
+    scope: &Scope,
+    claims: &Arc<Claims>,
+    news: &Arc<News>,
+) -> (Store<Guarded>, Controller<Guarded>) {
     let mut config = watcher::Config::default();
     if let Some(selector) = &tenancy.canary_selector {
         config = config.labels(selector);
     }
     let (reader, writer) = reflector::store();
     let (concerned, concern) = mpsc::unbounded();
-    let claims = Arc::clone(claims);
-    let events = watcher(within(client, scope), config).default_backoff();
+    let (claims, news) = (Arc::clone(claims), Arc::clone(news));
+    let events = watcher(within(client, scope), config).default_backoff().modify(|canary: &mut Guarded| {
+        if let Ok(canary) = &mut canary.0 {
+            slim_canary(canary);
+        }
+    });
     let events = told(events, "canaries.serin.dev", scope).reflect(writer).inspect_ok(move |event| {
+        if let Event::Apply(canary) | Event::InitApply(canary) | Event::Delete(canary) = event {
+            news.tell(canary.namespace().as_deref().unwrap_or_default(), &canary.name_any());
+        }
         for canary in claims.apply(event) {
             // It is not read any more when the process is stopping.
             let _ = concerned.unbounded_send(canary);
         }
     });
-    Controller::for_stream(events.touched_objects(), reader).reconcile_on(concern)
+    (reader.clone(), Controller::for_stream(events.touched_objects(), reader).reconcile_on(concern))
+}
+
+/// Passes that wait for an answer are told that something has changed.
+fn told_to_all(news: &News, concerned: Vec<ObjectRef<Guarded>>) -> Vec<ObjectRef<Guarded>> {
+    for canary in &concerned {
+        news.tell(canary.namespace.as_deref().unwrap_or_default(), &canary.name);
+    }
+    concerned
 }
 
 /// The objects of one kind within a scope.
@@ -270,7 +305,6 @@ async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Err
     let started = Instant::now();
     let key = canary_key(&*guard);
     context.filled(&key.namespace).await;
-    let _slot = context.slot().await;
     let result = Box::pin(reconcile(Arc::clone(&guard), Arc::clone(&context))).await;
     context.metrics.pass(if result.is_ok() { "ok" } else { "error" }, started.elapsed());
     match &result {

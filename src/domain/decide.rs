@@ -12,7 +12,7 @@ mod traces;
 pub use note::{Note, Reason, Waiting};
 
 use super::{
-    Acceptance, Analysis, CanaryPods, Configs, Farewell, OnInconclusive, Outcome, Phase, Plan, Primary, Promotion,
+    Acceptance, Analysis, Answers, CanaryPods, Configs, Farewell, OnInconclusive, Phase, Plan, Primary, Promotion,
     Routing, State, Target, TargetSeen, Verdict, Weight, World, questions,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -30,16 +30,16 @@ pub struct Decision {
     pub wake: Option<Timestamp>,
 }
 
-/// The next state of a rollout, from its recorded state, what was seen, and what the metrics said if they were
-/// asked (see [`super::questions`]).
+/// The next state of a rollout, from its recorded state, what was seen, and what was answered if it was asked (see
+/// [`super::questions`]).
 #[must_use]
-pub fn decide(plan: &Plan, state: &State, seen: &World, outcome: Option<&Outcome>) -> Decision {
+pub fn decide(plan: &Plan, state: &State, seen: &World, answers: &Answers) -> Decision {
     if seen.deleted {
         return leave(plan, state, seen);
     }
     let decision = match &seen.target {
         None => without_target(state, seen),
-        Some(target) => followed(state, target, transition(plan, state, seen, target, outcome)),
+        Some(target) => followed(state, target, transition(plan, state, seen, target, answers)),
     };
     // What is suspended gains no traffic and starts nothing; traffic that must leave the canary leaves all the same.
     let finished = matches!(decision.state.phase, Phase::Finalising { .. });
@@ -49,13 +49,13 @@ pub fn decide(plan: &Plan, state: &State, seen: &World, outcome: Option<&Outcome
     decision
 }
 
-fn transition(plan: &Plan, state: &State, seen: &World, target: &TargetSeen, outcome: Option<&Outcome>) -> Decision {
+fn transition(plan: &Plan, state: &State, seen: &World, target: &TargetSeen, answers: &Answers) -> Decision {
     match &state.phase {
         Phase::Initializing { since } => initialize(plan, state, *since, seen, target),
         Phase::Initialized { since } | Phase::Succeeded { since } | Phase::Failed { since, .. } => {
             rest(plan, state, *since, seen, target)
         }
-        Phase::Progressing(analysis) => analyse(plan, state, analysis, seen, target, outcome),
+        Phase::Progressing(analysis) => analyse(plan, state, analysis, seen, target, answers),
         Phase::Promoting(promotion) => promote(plan, state, promotion, seen, target),
         Phase::Finalising { since } => finalise(plan, state, *since, seen, target),
         Phase::Terminating { .. } => stay(state, Waiting::Nothing),
@@ -128,7 +128,7 @@ fn analyse(
     analysis: &Analysis,
     seen: &World,
     target: &TargetSeen,
-    outcome: Option<&Outcome>,
+    answers: &Answers,
 ) -> Decision {
     match news(state, target) {
         News::Other => return supersede(state, seen.now, target),
@@ -136,7 +136,7 @@ fn analyse(
         News::Unclear(why) => return withdraw(plan, state, analysis, seen.now, why),
         News::Same => {}
     }
-    let due = outcome.filter(|_| questions(plan, state, seen));
+    let due = answers.outcome.as_ref().filter(|_| questions(plan, state, seen).metrics);
     let verdict = due.map(|outcome| (outcome, outcome.verdict()));
     let hindrance = hindrance(plan, state, analysis, seen, target);
     let blocked = hindrance.as_ref().map(|_| analysis.blocked.unwrap_or(seen.now));

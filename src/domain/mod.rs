@@ -4,7 +4,9 @@
 //! argument, so every decision can be replayed.
 
 mod analysis;
+mod command;
 mod decide;
+mod hooks;
 mod plan;
 mod questions;
 mod state;
@@ -12,9 +14,11 @@ mod vocabulary;
 mod world;
 
 pub use analysis::{Answer, Check, Limits, Outcome, Unknown, Verdict};
+pub use command::{Command, Order};
 pub use decide::{Decision, Note, Reason, Waiting, decide};
+pub use hooks::{Answers, Hook, Questions, Reply};
 pub use plan::{InvalidPlan, OnInconclusive, Plan, Steps};
 pub use questions::questions;
-pub use state::{Analysis, CanaryPods, Farewell, Phase, Promotion, Scale, State, Target, Traffic};
+pub use state::{Analysis, CanaryPods, Farewell, Phase, Promotion, Scale, Split, State, Target, Traffic};
 pub use vocabulary::{Configs, OutOfRange, Percent, Revision, Weight};
 pub use world::{Acceptance, Pods, Primary, Routing, TargetSeen, World};

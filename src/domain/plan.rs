@@ -1,13 +1,25 @@
 //! A validated rollout plan: the only form of the spec that the core accepts.
 
-use super::{Limits, Percent, Weight};
+use super::{Hook, Limits, Percent, Weight};
 use jiff::SignedDuration;
+use std::collections::BTreeSet;
 
 /// How a rollout goes, and when it ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The weights to go through, in order.
+    /// The weights to go through, in order. What of the requests a weight is of, the mesh knows: of all, or of those that
+    /// match.
     pub steps: Steps,
+    /// Checks that must pass while the canary answers no request, before the first step: the iterations of a blue/green.
+    pub checks_before: u32,
+    /// Checks that must pass at each step before the next; at least 1, and the iterations of an A/B test.
+    pub checks_per_step: u32,
+    /// The share of the requests of which the canary gets a copy before the first step; zero for none.
+    pub mirror: Weight,
+    /// By how much the primary's share rises in each interval after it was updated; `None` for all at once.
+    pub promotion_step: Option<Weight>,
+    /// The kinds of webhooks that there are, but for those that are only told of events.
+    pub hooks: BTreeSet<Hook>,
     /// How long each step lasts, and the time between two checks.
     pub interval: SignedDuration,
     /// Failed checks that end the rollout; at least 1.
@@ -162,6 +174,11 @@ mod tests {
     fn a_primary_that_pauses_has_no_traffic_when_it_is_changed() {
         let plan = |steps: &[i64], skip_analysis| Plan {
             steps: Steps::new(weights(steps)).unwrap(),
+            checks_before: 0,
+            checks_per_step: 1,
+            mirror: Weight::ZERO,
+            promotion_step: None,
+            hooks: BTreeSet::new(),
             interval: SignedDuration::from_secs(30),
             threshold: 1,
             inconclusive_limit: 1,

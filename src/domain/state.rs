@@ -146,10 +146,19 @@ pub enum CanaryPods {
 pub enum Traffic {
     /// Where the user led them before Serin came.
     Untouched,
-    /// To the primary, and this share to the canary.
-    Split(Weight),
+    /// To the primary, and some of them to the canary.
+    Split(Split),
     /// Back to the target, as before.
     Target,
+}
+
+/// What the canary gets of the requests, or, in a plan that chooses them by `match`, of those that match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// The share that it answers.
+    pub weight: Weight,
+    /// The share of which it gets a copy, while it answers none: what it says to those reaches nobody.
+    pub mirror: Weight,
 }
 
 /// How many pods the target is to have.
@@ -161,6 +170,14 @@ pub enum Scale {
     AtLeast(u32),
     /// None.
     Zero,
+}
+
+impl Split {
+    /// This share, and no copies.
+    #[must_use]
+    pub fn of(weight: Weight) -> Self {
+        Self { weight, mirror: Weight::ZERO }
+    }
 }
 
 impl State {
@@ -184,7 +201,7 @@ impl State {
 
     /// Where requests are to go.
     #[must_use]
-    pub fn traffic(&self) -> Traffic {
+    pub fn traffic(&self, _plan: &Plan) -> Traffic {
         match &self.phase {
             Phase::Initializing { .. } => Traffic::Untouched,
             Phase::Terminating { stage: Farewell::HandingOver | Farewell::Draining | Farewell::Released, .. } => {
@@ -196,7 +213,9 @@ impl State {
             | Phase::Finalising { .. }
             | Phase::Succeeded { .. }
             | Phase::Failed { .. }
-            | Phase::Terminating { stage: Farewell::Reviving | Farewell::Kept, .. } => Traffic::Split(self.weight()),
+            | Phase::Terminating { stage: Farewell::Reviving | Farewell::Kept, .. } => {
+                Traffic::Split(Split::of(self.weight()))
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the shell saw: facts, and no judgement.
 
-use super::{Configs, Percent, Revision, Weight};
+use super::{Command, Configs, Percent, Revision, Weight};
 use jiff::Timestamp;
 
 /// Everything that a decision rests on besides the recorded state and the metrics.
@@ -10,6 +10,8 @@ pub struct World {
     pub now: Timestamp,
     /// Whether the Canary is being deleted.
     pub deleted: bool,
+    /// What somebody ordered by an annotation; it may have been taken already.
+    pub command: Option<Command>,
     /// The user's workload; `None` when there is none.
     pub target: Option<TargetSeen>,
     /// The copy that serves; `None` when there is none.

@@ -26,9 +26,9 @@ impl Mesh for GatewayApi {
         let found = found.first().and_then(Option::as_ref);
         let rendered = match (traffic, found) {
             (Traffic::Untouched, found) => found.cloned(),
-            (Traffic::Split(weight), None) => Some(own_route(app, weight, json!({}))),
-            (Traffic::Split(weight), Some(route)) if is_own(app, route) => Some(own_route(app, weight, route.clone())),
-            (Traffic::Split(weight), Some(route)) => Some(with_rules(route, |backends| split(app, backends, weight))),
+            (Traffic::Split(to), None) => Some(own_route(app, to.weight, json!({}))),
+            (Traffic::Split(to), Some(route)) if is_own(app, route) => Some(own_route(app, to.weight, route.clone())),
+            (Traffic::Split(to), Some(route)) => Some(with_rules(route, |backends| split(app, backends, to.weight))),
             (Traffic::Target, None) => None,
             (Traffic::Target, Some(route)) => Some(with_rules(route, |backends| rejoin(app, backends))),
         };

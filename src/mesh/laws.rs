@@ -1,7 +1,7 @@
 //! Laws that hold for every mesh in the registry.
 
 use super::{App, Mesh, Route, all};
-use crate::domain::{Routing, Traffic, Weight};
+use crate::domain::{Routing, Split, Traffic, Weight};
 use serde_json::{Value, json};
 
 fn app() -> App {
@@ -52,7 +52,7 @@ fn what_is_rendered_is_what_is_observed() {
     for (provider, mesh) in all() {
         for found in found(provider) {
             for weight in weights() {
-                let rendered = mesh.render(&app(), Traffic::Split(weight), &found);
+                let rendered = mesh.render(&app(), Traffic::Split(Split::of(weight)), &found);
                 assert_eq!(shown(mesh, &rendered), Some(weight), "{provider}");
             }
         }
@@ -63,9 +63,12 @@ fn what_is_rendered_is_what_is_observed() {
 fn rendering_again_changes_nothing() {
     for (provider, mesh) in all() {
         for found in found(provider) {
-            for traffic in
-                [Traffic::Untouched, Traffic::Split(Weight::ZERO), Traffic::Split(Weight::FULL), Traffic::Target]
-            {
+            for traffic in [
+                Traffic::Untouched,
+                Traffic::Split(Split::of(Weight::ZERO)),
+                Traffic::Split(Split::of(Weight::FULL)),
+                Traffic::Target,
+            ] {
                 let once = mesh.render(&app(), traffic, &found);
                 assert_eq!(mesh.render(&app(), traffic, &once), once, "{provider} {traffic:?}");
             }
@@ -79,7 +82,7 @@ fn a_weight_can_follow_any_other() {
         for found in found(provider) {
             let mut objects = found;
             for weight in weights().chain([Weight::ZERO]) {
-                objects = mesh.render(&app(), Traffic::Split(weight), &objects);
+                objects = mesh.render(&app(), Traffic::Split(Split::of(weight)), &objects);
                 assert_eq!(shown(mesh, &objects), Some(weight), "{provider}");
             }
         }
@@ -90,7 +93,7 @@ fn a_weight_can_follow_any_other() {
 fn handing_back_restores_what_was_found() {
     for (provider, mesh) in all() {
         for found in found(provider).into_iter().filter(|found| found.iter().all(Option::is_some)) {
-            let split = mesh.render(&app(), Traffic::Split(Weight::FULL), &found);
+            let split = mesh.render(&app(), Traffic::Split(Split::of(Weight::FULL)), &found);
             assert_ne!(split, found, "{provider}");
             assert_eq!(mesh.render(&app(), Traffic::Target, &split), found, "{provider}");
         }
@@ -100,7 +103,7 @@ fn handing_back_restores_what_was_found() {
 #[test]
 fn what_is_not_ours_is_unchanged() {
     let (_, mesh) = all().find(|(provider, _)| *provider == "gatewayapi:v1").unwrap();
-    let rendered = mesh.render(&app(), Traffic::Split(Weight::ZERO), &[Some(users_route())]);
+    let rendered = mesh.render(&app(), Traffic::Split(Split::of(Weight::ZERO)), &[Some(users_route())]);
     let rendered = rendered[0].clone().unwrap();
     let original = users_route();
     assert_eq!(rendered["metadata"], original["metadata"]);
@@ -137,7 +140,7 @@ fn a_route_that_cannot_be_split_says_what_to_write() {
 #[test]
 fn weights_that_somebody_changed_are_seen() {
     let (_, mesh) = all().find(|(provider, _)| *provider == "gatewayapi:v1").unwrap();
-    let mut rendered = mesh.render(&app(), Traffic::Split(Weight::FULL), &[Some(users_route())]);
+    let mut rendered = mesh.render(&app(), Traffic::Split(Split::of(Weight::FULL)), &[Some(users_route())]);
     rendered[0].as_mut().unwrap()["spec"]["rules"][0]["backendRefs"][0]["weight"] = 7.into();
     assert_eq!(mesh.observe(&app(), &rendered), Routing::Mixed);
 }

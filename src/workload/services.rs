@@ -96,7 +96,7 @@ fn pairs(map: &std::collections::BTreeMap<String, String>) -> impl Iterator<Item
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Weight;
+    use crate::domain::{Split, Weight};
     use crate::workload::ServiceMetadata;
 
     fn app() -> App {
@@ -122,11 +122,11 @@ mod tests {
 
     #[test]
     fn a_users_service_gets_its_selector_back() {
-        let split = apex(&app(), &selector(), Traffic::Split(Weight::ZERO), Some(&users()));
+        let split = apex(&app(), &selector(), Traffic::Split(Split::of(Weight::ZERO)), Some(&users()));
         assert!(on_primary(&selector(), Some(&split)));
         assert_eq!(split["spec"]["ports"], users()["spec"]["ports"]);
         assert_eq!(
-            apex(&app(), &selector(), Traffic::Split(Weight::FULL), Some(&split)),
+            apex(&app(), &selector(), Traffic::Split(Split::of(Weight::FULL)), Some(&split)),
             split,
             "again changes nothing"
         );

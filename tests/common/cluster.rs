@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use serin::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
-    AlertSettings, Cache, Clock, Context, Deliveries, Error, Outbox, Settings, Tenancy, reconcile, slim, slim_config,
+    AlertSettings, AllowedHosts, Cache, Clock, Context, Deliveries, Error, Settings, Tenancy, reconcile, slim,
+    slim_config,
 };
 use serin::telemetry::Metrics;
 use serin::workload::configs::Kind as ConfigKind;
@@ -365,11 +366,9 @@ impl Operator {
         let reader: Store<MetricTemplate> = templates.as_reader();
         let metrics = Arc::new(Metrics::new());
         let providers = Writer::default();
-        let outbox = Outbox::open(server.client(), &settings.alerts, providers.as_reader(), Arc::clone(&metrics));
-        let (outbox, deliveries) = outbox.expect("an outbox can be opened");
         let context = Context::new(server.client(), settings, leadership, metrics, cache, reader, clock);
         let mut context = context.expect("a context can be made");
-        context.outbox = Some(outbox);
+        let deliveries = context.open_outbox(providers.as_reader());
         Self { context: Arc::new(context), writers, templates, providers, deliveries }
     }
 
@@ -449,6 +448,8 @@ pub(crate) fn settings(metrics_server: &str) -> Settings {
         query_timeout: Duration::from_secs(5),
         config_tracking: true,
         concurrency: 4,
+        webhook_concurrency: 16,
+        allowed_egress: AllowedHosts::default(),
         tenancy: Tenancy::default(),
         alerts: AlertSettings::default(),
     }

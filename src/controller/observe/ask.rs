@@ -1,17 +1,14 @@
 //! Asking the metric providers: all at once, each with a deadline, and every failure an answer.
 
 use crate::api::{Canary, CanarySpec, InvalidSpec, Metric, MetricTemplateSpec, duration};
-use crate::controller::cache::Key;
 use crate::controller::context::Context;
 use crate::controller::rollout::Rollout;
+use crate::controller::secrets;
 use crate::domain::{Answer, Check, Limits, Outcome, Unknown};
 use crate::metrics::{Credentials, Query, Variables, builtin, prometheus, prometheus_duration, render};
 use futures::future::join_all;
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Secret;
-use kube::core::ApiResource;
 use kube::runtime::reflector::ObjectRef;
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -19,7 +16,7 @@ use tokio::time::{Instant, timeout};
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
 
 /// One round of checks.
-pub(in crate::controller) async fn ask(
+pub(super) async fn metrics(
     context: &Context,
     rollout: &Rollout,
     canary: &Canary,
@@ -39,7 +36,8 @@ pub(in crate::controller) async fn ask(
 async fn answer(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: &Metric) -> Answer {
     let query = query(context, rollout, spec, metric).await?;
     let started = Instant::now();
-    let http = &context.http[usize::from(query.insecure_skip_verify)];
+    let http = context.egress.to(&query.address, query.insecure_skip_verify);
+    let http = http.map_err(|refused| Unknown::NotAsked(refused.to_string()))?;
     let answer = send(http, &query, context.settings.query_timeout).await;
     context.metrics.query(if answer.is_ok() { "ok" } else { "error" }, started.elapsed());
     answer
@@ -105,9 +103,11 @@ async fn query(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: 
             listed(context, namespace).await?;
         }
         let (template, credentials) = template(context, namespace, &reference.name).await?;
+        let refused = |why| Unknown::NotAsked(format!("MetricTemplate {}: spec.provider: {why}", reference.name));
+        let address = template.provider.asked().map_err(refused)?.to_owned();
         let headers = template.provider.headers.iter();
         return Ok(Query {
-            address: template.provider.address.clone(),
+            address,
             text: fill(&template.query)?,
             headers: headers
                 .flat_map(|(name, values)| values.iter().map(|value| (name.clone(), value.clone())))
@@ -170,14 +170,8 @@ async fn template(
 
 /// Read when needed, and not kept.
 async fn credentials(context: &Context, namespace: &str, name: &str) -> Result<Credentials, Unknown> {
-    let key = Key { resource: ApiResource::erase::<Secret>(&()), namespace: namespace.into(), name: name.into() };
     let not_asked = |why: String| Unknown::NotAsked(format!("secret {name} in namespace {namespace}: {why}"));
-    let api: kube::Api<Secret> = kube::Api::namespaced(context.client.clone(), namespace);
-    let secret = context.call("read", &key, api.get(name)).await;
-    let secret = secret.map_err(|error| match error.code() {
-        Some(404) => not_asked("it does not exist; create it with token, or with username and password".into()),
-        _ => not_asked(crate::telemetry::chain(&error)),
-    })?;
-    let data: BTreeMap<_, _> = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+    let missing = || not_asked("it does not exist; create it with token, or with username and password".into());
+    let data = secrets::read(&context.client, namespace, name).await.map_err(not_asked)?.ok_or_else(missing)?;
     Credentials::try_from(&data).map_err(|error| not_asked(error.to_string()))
 }

@@ -5,7 +5,8 @@ mod script;
 
 use super::{Decision, Reason, decide};
 use crate::domain::{
-    Acceptance, CanaryPods, Farewell, Phase, Promotion, Revision, Scale, State, Traffic, Verdict, Weight, questions,
+    Acceptance, Answers, CanaryPods, Farewell, Phase, Promotion, Revision, Scale, State, Traffic, Verdict, Weight,
+    questions,
 };
 use jiff::SignedDuration;
 use proptest::prelude::*;
@@ -29,8 +30,8 @@ proptest! {
         for pass in script.play().0 {
             let weight = pass.weight();
             prop_assert_eq!(weight.primary() + weight.canary(), 100);
-            if let Traffic::Split(split) = pass.decision.state.traffic() {
-                prop_assert_eq!(split, weight);
+            if let Traffic::Split(split) = pass.decision.state.traffic(&pass.plan) {
+                prop_assert_eq!(split.weight, weight);
             } else {
                 prop_assert_eq!(weight, Weight::ZERO);
             }
@@ -253,7 +254,7 @@ proptest! {
     #[test]
     fn s8_what_was_not_asked_is_not_heard(script in scripts()) {
         for pass in script.play().0.iter().filter(|pass| pass.said.is_some() && !pass.asked) {
-            prop_assert_eq!(&decide(&pass.plan, &pass.before, &pass.seen, None), &pass.decision);
+            prop_assert_eq!(&decide(&pass.plan, &pass.before, &pass.seen, &Answers::default()), &pass.decision);
         }
     }
 
@@ -280,8 +281,8 @@ proptest! {
         for later in [0, 1, 60, 86_400] {
             let mut seen = cluster.world(&Acceptance::Accepted);
             seen.now += SignedDuration::from_secs(later);
-            prop_assert!(!questions(&cluster.plan, &cluster.state, &seen));
-            let Decision { state, notes, waiting, wake } = decide(&cluster.plan, &cluster.state, &seen, None);
+            prop_assert!(questions(&cluster.plan, &cluster.state, &seen).is_empty());
+            let Decision { state, notes, waiting, wake } = decide(&cluster.plan, &cluster.state, &seen, &Answers::default());
             prop_assert_eq!(&state, &cluster.state);
             prop_assert_eq!((wake, notes), (None, vec![]));
             prop_assert_eq!(waiting.and_then(|waiting| waiting.reason()), None);
@@ -296,7 +297,7 @@ proptest! {
     #[test]
     fn deciding_again_comes_to_rest(script in scripts()) {
         for pass in script.play().0 {
-            let again = |state: &State| decide(&pass.plan, state, &pass.seen, None).state;
+            let again = |state: &State| decide(&pass.plan, state, &pass.seen, &Answers::default()).state;
             let states: Vec<_> = std::iter::successors(Some(pass.decision.state.clone()), |state| Some(again(state))).take(10).collect();
             prop_assert_eq!(&states[8], &states[9], "{:#?}", states);
         }

@@ -3,8 +3,8 @@
 use super::super::traces::cluster::{Cluster, Gateway, outcome, plan, steps, weight};
 use super::super::{Decision, decide};
 use crate::domain::{
-    Acceptance, Analysis, CanaryPods, Configs, Farewell, Percent, Phase, Plan, Pods, Primary, Promotion, Revision,
-    Routing, Scale, State, Target, TargetSeen, Traffic, Verdict, Weight, World,
+    Acceptance, Analysis, Answers, CanaryPods, Configs, Farewell, Percent, Phase, Plan, Pods, Primary, Promotion,
+    Revision, Routing, Scale, State, Target, TargetSeen, Traffic, Verdict, Weight, World,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -41,6 +41,7 @@ fn world(seconds: i64, state: &State) -> World {
     World {
         now: at(seconds),
         deleted: false,
+        command: None,
         target: Some(TargetSeen {
             revision: revision("b"),
             template: revision("b"),
@@ -72,7 +73,7 @@ fn s2_a_threshold_of_0_percent_gives_no_traffic_to_no_pods() {
     let plan = Plan { canary_ready: Percent::try_from(0).unwrap(), ..plan() };
     let state = state(Phase::Progressing(analysis(0)));
     let seen = with_target(world(1, &state), |target| target.pods = pods(2, 0));
-    assert_eq!(decide(&plan, &state, &seen, None).state.weight(), Weight::ZERO);
+    assert_eq!(decide(&plan, &state, &seen, &Answers::default()).state.weight(), Weight::ZERO);
 }
 
 #[test]
@@ -81,7 +82,7 @@ fn s2_a_threshold_of_0_percent_finalises_no_primary_without_pods() {
     let state = state(Phase::Promoting(Promotion { weight: weight(50), since: START, undo: None }));
     let mut seen = world(1, &state);
     seen.primary.as_mut().unwrap().pods = pods(2, 0);
-    assert!(matches!(decide(&plan, &state, &seen, None).state.phase, Phase::Promoting(_)));
+    assert!(matches!(decide(&plan, &state, &seen, &Answers::default()).state.phase, Phase::Promoting(_)));
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn s2_suspend_holds_no_traffic_on_lost_pods() {
     let plan = Plan { suspend: true, ..plan() };
     let state = state(Phase::Progressing(analysis(50)));
     let seen = with_target(world(1, &state), |target| target.pods = pods(2, 0));
-    assert_eq!(decide(&plan, &state, &seen, None).state.weight(), Weight::ZERO);
+    assert_eq!(decide(&plan, &state, &seen, &Answers::default()).state.weight(), Weight::ZERO);
 }
 
 #[test]
@@ -97,9 +98,9 @@ fn s2_suspend_holds_no_traffic_on_a_version_that_came_later() {
     let plan = Plan { suspend: true, ..plan() };
     let state = state(Phase::Progressing(analysis(50)));
     let seen = with_target(world(1, &state), |target| rename(target, "c", 3));
-    assert_eq!(decide(&plan, &state, &seen, None).state.weight(), Weight::ZERO);
+    assert_eq!(decide(&plan, &state, &seen, &Answers::default()).state.weight(), Weight::ZERO);
     let seen = World { target: None, ..world(1, &state) };
-    assert_eq!(decide(&plan, &state, &seen, None).state.weight(), Weight::ZERO);
+    assert_eq!(decide(&plan, &state, &seen, &Answers::default()).state.weight(), Weight::ZERO);
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn s2_suspend_scales_down_nothing_that_is_seen_to_have_traffic() {
     let mut state = state(Phase::Failed { since: START, why: String::new() });
     state.canary = CanaryPods::Draining { since: START };
     let seen = World { routing: Routing::Split(weight(50), Acceptance::Accepted), ..world(60, &state) };
-    let decision = decide(&plan, &state, &seen, None);
+    let decision = decide(&plan, &state, &seen, &Answers::default());
     assert_ne!(decision.state.scale(&plan, seen.now), Scale::Zero);
 }
 
@@ -121,7 +122,9 @@ fn s2_the_primary_is_not_released_before_the_gateway_takes_the_route() {
         routing: Routing::Whole(Acceptance::Pending),
         ..world(1, &state)
     };
-    let Phase::Terminating { stage, .. } = decide(&plan(), &state, &seen, None).state.phase else { panic!() };
+    let Phase::Terminating { stage, .. } = decide(&plan(), &state, &seen, &Answers::default()).state.phase else {
+        panic!()
+    };
     assert_eq!(stage, Farewell::HandingOver);
 }
 
@@ -132,7 +135,7 @@ fn s2_a_left_over_primary_with_the_traffic_is_not_released_for_a_target_without_
     let mut seen =
         World { deleted: true, routing: Routing::Split(Weight::ZERO, Acceptance::Accepted), ..world(1, &state) };
     seen = with_target(seen, |target| (target.replicas, target.pods) = (0, pods(0, 0)));
-    assert_ne!(decide(&plan(), &state, &seen, None).state.traffic(), Traffic::Target);
+    assert_ne!(decide(&plan(), &state, &seen, &Answers::default()).state.traffic(&plan()), Traffic::Target);
 }
 
 #[test]
@@ -140,9 +143,9 @@ fn s3_a_left_over_primary_keeps_its_version_when_the_target_changes_before_it_is
     let plan = plan();
     let mut seen = world(0, &State::new(START));
     seen.primary = Some(Primary { revision: Some(revision("b")), pods: pods(2, 1) });
-    let state = decide(&plan, &State::new(START), &seen, None).state;
+    let state = decide(&plan, &State::new(START), &seen, &Answers::default()).state;
     let changed = with_target(seen, |target| rename(target, "c", 3));
-    let state = decide(&plan, &state, &changed, None).state;
+    let state = decide(&plan, &state, &changed, &Answers::default()).state;
     assert_eq!(state.primary_revision(), Some(&revision("b")));
 }
 
@@ -154,7 +157,7 @@ fn s6_a_target_that_was_made_anew_is_seen() {
         rename(target, "c", 1);
         target.uid = "another".into();
     });
-    assert!(matches!(decide(&plan(), &state, &seen, None).state.phase, Phase::Progressing(_)));
+    assert!(matches!(decide(&plan(), &state, &seen, &Answers::default()).state.phase, Phase::Progressing(_)));
 }
 
 #[test]
@@ -183,7 +186,7 @@ fn a_check_that_was_due_between_two_looks_is_asked_soon() {
     let blocked = Analysis { blocked: Some(START), ..analysis(20) };
     let state = state(Phase::Progressing(blocked));
     let seen = with_target(world(10, &state), |target| target.pods = pods(2, 1));
-    let Decision { state: after, wake, .. } = decide(&plan(), &state, &seen, None);
+    let Decision { state: after, wake, .. } = decide(&plan(), &state, &seen, &Answers::default());
     assert_eq!(after, state);
     assert!(wake.unwrap() <= at(20), "{wake:?}");
 }
@@ -194,14 +197,14 @@ fn s5_a_lower_maximum_lowers_the_weight_of_a_promotion() {
     let state = state(Phase::Promoting(Promotion { weight: weight(50), since: START, undo: None }));
     let mut seen = world(1, &state);
     seen.primary.as_mut().unwrap().pods = pods(2, 1);
-    assert!(decide(&plan, &state, &seen, None).state.weight() <= weight(10));
+    assert!(decide(&plan, &state, &seen, &Answers::default()).state.weight() <= weight(10));
 }
 
 #[test]
 fn s5_a_lower_maximum_lowers_the_weight_even_when_a_check_fails() {
     let plan = Plan { steps: steps(&[10]), threshold: 2, ..plan() };
     let state = state(Phase::Progressing(analysis(50)));
-    let decision = decide(&plan, &state, &world(10, &state), Some(&outcome(Verdict::Fail)));
+    let decision = decide(&plan, &state, &world(10, &state), &Answers::of(Some(outcome(Verdict::Fail))));
     assert!(decision.state.weight() <= weight(10));
 }
 
@@ -211,7 +214,7 @@ fn s8_what_cannot_be_seen_is_taken_back_even_if_a_pod_is_not_ready() {
     let mut state = state(Phase::Progressing(analysis(20)));
     for round in 1..=i64::from(plan.inconclusive_limit) {
         let seen = with_target(world(10 * round, &state), |target| target.pods = pods(2, 1));
-        state = decide(&plan, &state, &seen, Some(&outcome(Verdict::Inconclusive))).state;
+        state = decide(&plan, &state, &seen, &Answers::of(Some(outcome(Verdict::Inconclusive)))).state;
     }
     assert!(matches!(state.phase, Phase::Failed { .. }), "{state:?}");
 }
@@ -249,9 +252,9 @@ fn deciding_is_total() {
     let plan = Plan { progress_deadline: SignedDuration::MAX, ..plan() };
     let state = state(Phase::Progressing(analysis(0)));
     let seen = with_target(world(1, &state), |target| target.pods = pods(2, 1));
-    let _ = decide(&plan, &state, &seen, None);
+    let _ = decide(&plan, &state, &seen, &Answers::default());
     let seen = with_target(world(1, &state), |target| target.pods = pods(u32::MAX, 1));
-    let _ = decide(&plan, &state, &seen, None);
+    let _ = decide(&plan, &state, &seen, &Answers::default());
 }
 
 #[test]
@@ -260,6 +263,6 @@ fn an_analysis_that_is_skipped_from_now_on_does_not_spin_while_it_waits() {
     let blocked = Analysis { blocked: Some(START), ..analysis(20) };
     let state = state(Phase::Progressing(blocked));
     let seen = World { routing: Routing::Missing, ..world(30, &state) };
-    let Decision { wake, .. } = decide(&plan, &state, &seen, None);
+    let Decision { wake, .. } = decide(&plan, &state, &seen, &Answers::default());
     assert!(wake.unwrap() > at(30), "{wake:?}");
 }

@@ -3,13 +3,14 @@
 
 use super::super::traces::cluster::{outcome, weight};
 use crate::domain::{
-    Acceptance, Configs, Decision, OnInconclusive, Percent, Plan, Pods, Primary, Revision, Routing, Scale, State,
-    Steps, Target, TargetSeen, Traffic, Verdict, Weight, World, decide, questions,
+    Acceptance, Answers, Configs, Decision, OnInconclusive, Percent, Plan, Pods, Primary, Revision, Routing, Scale,
+    State, Steps, Target, TargetSeen, Traffic, Verdict, Weight, World, decide, questions,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_set, vec};
 use proptest::option::weighted;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 /// How many different pod templates there are.
 const VERSIONS: usize = 4;
@@ -97,6 +98,11 @@ fn plans() -> impl Strategy<Value = Plan> {
     (percents, checks, times, share(), share(), prop::bool::weighted(0.1)).prop_map(
         |(percents, checks, times, canary_ready, primary_ready, skip_analysis)| Plan {
             steps: Steps::new(percents.into_iter().map(weight).collect()).unwrap(),
+            checks_before: 0,
+            checks_per_step: 1,
+            mirror: Weight::ZERO,
+            promotion_step: None,
+            hooks: BTreeSet::new(),
             interval: times.0,
             threshold: checks.0,
             inconclusive_limit: checks.1,
@@ -239,7 +245,7 @@ impl Cluster {
         };
         seen.apex_on_primary = step.apex_on_primary.unwrap_or(seen.apex_on_primary);
         seen.routing = step.routing.clone().unwrap_or(seen.routing);
-        let asked = questions(&self.plan, &self.state, &seen);
+        let asked = questions(&self.plan, &self.state, &seen).metrics;
         let said = match step.said {
             Said::WhenAsked => asked,
             Said::Always => true,
@@ -260,7 +266,7 @@ impl Cluster {
     /// A pass in a world that does as it is told, after which it is time for the next one; whether anything changed.
     pub(super) fn friendly(&mut self, acceptance: &Acceptance) -> (Pass, bool) {
         let seen = self.world(acceptance);
-        let said = questions(&self.plan, &self.state, &seen).then_some(Verdict::Pass);
+        let said = questions(&self.plan, &self.state, &seen).metrics.then_some(Verdict::Pass);
         let pass = self.pass(seen.clone(), said);
         let moved = pass.before != self.state || self.world(acceptance) != seen;
         self.now = match pass.decision.wake {
@@ -272,8 +278,8 @@ impl Cluster {
 
     fn pass(&mut self, seen: World, said: Option<Verdict>) -> Pass {
         let (plan, before) = (self.plan.clone(), self.state.clone());
-        let asked = questions(&plan, &before, &seen);
-        let decision = decide(&plan, &before, &seen, said.map(outcome).as_ref());
+        let asked = questions(&plan, &before, &seen).metrics;
+        let decision = decide(&plan, &before, &seen, &Answers::of(said.map(outcome)));
         self.state = decision.state.clone();
         let replicas = match self.state.scale(&plan, self.now) {
             Scale::AtLeast(replicas) if self.replicas == 0 => replicas,
@@ -289,11 +295,12 @@ impl Cluster {
 
     /// What there is to see when everything is as Serin wants it.
     pub(super) fn world(&self, acceptance: &Acceptance) -> World {
-        let traffic = self.state.traffic();
+        let traffic = self.state.traffic(&self.plan);
         let ready = |count| Pods { wanted: count, updated: count, available: count, total: count, current: true };
         World {
             now: self.now,
             deleted: self.deleted,
+            command: None,
             target: Some(TargetSeen {
                 revision: revision_with(self.version, &configs(self.config)),
                 template: revision(self.version),
@@ -311,7 +318,7 @@ impl Cluster {
             apex_on_primary: matches!(traffic, Traffic::Split(_)),
             routing: match traffic {
                 Traffic::Untouched | Traffic::Target => Routing::Whole(acceptance.clone()),
-                Traffic::Split(weight) => Routing::Split(weight, acceptance.clone()),
+                Traffic::Split(split) => Routing::Split(split.weight, acceptance.clone()),
             },
         }
     }

@@ -1,11 +1,12 @@
 //! A small simulated cluster: the gateway shows what was recorded one pass later, pods become ready after some passes.
 
 use crate::domain::{
-    Acceptance, CanaryPods, Check, Configs, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan,
-    Pods, Primary, Revision, Routing, Scale, State, Steps, TargetSeen, Traffic, Unknown, Verdict, Weight, World,
-    decide, questions,
+    Acceptance, Answers, CanaryPods, Check, Configs, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent,
+    Phase, Plan, Pods, Primary, Revision, Routing, Scale, State, Steps, TargetSeen, Traffic, Unknown, Verdict, Weight,
+    World, decide, questions,
 };
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 
 /// After so many passes a rollout that goes on is one that never ends.
@@ -72,6 +73,11 @@ pub(in crate::domain::decide) struct Workload {
 pub(in crate::domain::decide) fn plan() -> Plan {
     Plan {
         steps: steps(&[20, 50]),
+        checks_before: 0,
+        checks_per_step: 1,
+        mirror: Weight::ZERO,
+        promotion_step: None,
+        hooks: BTreeSet::new(),
         interval: SignedDuration::from_secs(10),
         threshold: 1,
         inconclusive_limit: 2,
@@ -239,18 +245,18 @@ impl Cluster {
         let routing = match self.shown {
             _ if self.gateway == Gateway::Unusable => Routing::Unusable("it has no rule for the app".into()),
             Traffic::Untouched | Traffic::Target => Routing::Whole(acceptance),
-            Traffic::Split(weight) => Routing::Split(weight, acceptance),
+            Traffic::Split(split) => Routing::Split(split.weight, acceptance),
         };
         let apex_on_primary = matches!(self.shown, Traffic::Split(_));
-        World { now: self.now, deleted: self.deleted, target, primary, apex_on_primary, routing }
+        World { now: self.now, deleted: self.deleted, command: None, target, primary, apex_on_primary, routing }
     }
 
     /// One pass, and what becomes of it; whether anything has changed.
     fn pass(&mut self) -> (Decision, bool) {
         let seen = self.world();
         let asked = questions(&self.plan, &self.state, &seen);
-        let said = asked.then(|| outcome(self.answers.pop_front().unwrap_or(Verdict::Pass)));
-        let decision = decide(&self.plan, &self.state, &seen, said.as_ref());
+        let said = asked.metrics.then(|| outcome(self.answers.pop_front().unwrap_or(Verdict::Pass)));
+        let decision = decide(&self.plan, &self.state, &seen, &Answers::of(said));
         self.write_down(&decision);
         let before = self.clone();
         self.state = decision.state.clone();
@@ -271,7 +277,7 @@ impl Cluster {
         for workload in [&mut self.target, &mut self.primary].into_iter().flatten() {
             workload.slow = workload.slow.saturating_sub(1);
         }
-        self.shown = self.state.traffic();
+        self.shown = self.state.traffic(&self.plan);
         let scale = self.state.scale(&self.plan, self.now);
         if let (Some(revision), Some(_)) = (self.state.primary_revision().cloned(), &self.target) {
             let version = ["a", "b", "c", "d"].into_iter().find(|version| revision.0.starts_with(version)).unwrap();
