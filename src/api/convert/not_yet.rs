@@ -19,12 +19,7 @@ pub(super) fn not_yet(spec: &CanarySpec) -> Result<(), InvalidSpec> {
     };
     said(spec.provider.as_deref() == Some("gatewayapi:v1beta1"), "spec.provider: gatewayapi:v1beta1")?;
     said(spec.provider.as_deref() == Some("kubernetes"), "spec.provider: kubernetes")?;
-    said(spec.target_ref.kind == "Service", "spec.targetRef.kind: Service")?;
     said(spec.autoscaler_ref.is_some(), "spec.autoscalerRef")?;
-    said(service.traffic_distribution.is_some(), "spec.service.trafficDistribution")?;
-    said(service.port_discovery, "spec.service.portDiscovery")?;
-    said(service.headless, "spec.service.headless")?;
-    said(service.unmanaged_metadata.is_some(), "spec.service.unmanagedMetadata")?;
     said(service.backend_timeout.is_some(), "spec.service.backendTimeout")?;
     said(service.rewrite.is_some(), "spec.service.rewrite")?;
     said(service.headers.is_some(), "spec.service.headers")?;
