@@ -7,6 +7,7 @@ use super::cache::{Cache, Key};
 use super::clock::Clock;
 use super::error::Error;
 use super::lease::Leadership;
+use super::observe::Network;
 use super::scoped::Scoped;
 use super::settings::Settings;
 use super::tenancy::Scope;
@@ -48,8 +49,8 @@ pub struct Context {
     pub cache: Cache,
     /// Query templates.
     pub templates: Scoped<Store<MetricTemplate>>,
-    /// Connections to metric providers: with, and without a look at certificates.
-    pub http: [reqwest::Client; 2],
+    /// Metric providers.
+    pub network: Arc<dyn Network>,
     /// Takes alerts; without one nobody is told.
     pub outbox: Option<Outbox>,
     /// Time.
@@ -65,23 +66,21 @@ pub struct Context {
 }
 
 impl Context {
-    /// # Errors
-    /// When the connections to metric providers cannot be set up.
+    /// Nothing is known yet, and nobody is told.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is another thing that all passes share")]
     pub fn new(
         client: Client,
+        network: Arc<dyn Network>,
         settings: Settings,
         leadership: Leadership,
         metrics: Arc<Metrics>,
         cache: Cache,
         templates: impl Into<Scoped<Store<MetricTemplate>>>,
         clock: Clock,
-    ) -> Result<Self, Error> {
-        let connections = |insecure| {
-            let built = crate::metrics::prometheus::connections(insecure).build();
-            built.map_err(|error| Error::Start(format!("no HTTP client: {error}")))
-        };
-        Ok(Self {
-            http: [connections(false)?, connections(true)?],
+    ) -> Self {
+        Self {
+            network,
             filled: watch::Sender::default(),
             slots: Semaphore::new(settings.concurrency),
             waiting: AtomicUsize::new(0),
@@ -94,7 +93,7 @@ impl Context {
             clock,
             outbox: None,
             failures: Mutex::default(),
-        })
+        }
     }
 
     /// What the flags say where a spec does not.

@@ -2,7 +2,7 @@
 
 mod ask;
 
-pub use ask::send;
+pub use ask::{Connections, Network, send};
 pub(super) use ask::{ask, may_ask};
 
 use super::configs;

@@ -8,6 +8,7 @@ use super::configs::{self, slim_config};
 use super::context::{Context, canary_key};
 use super::error::Error;
 use super::lease::Leadership;
+use super::observe::Connections;
 use super::reconcile::reconcile;
 use super::rollout::{config_resource, records};
 use super::scoped::Scoped;
@@ -68,7 +69,8 @@ pub async fn run(
     let Watches { cache, templates, providers } = all;
     let (outbox, deliveries) = Outbox::open(client.clone(), &settings.alerts, providers, Arc::clone(&metrics))?;
 
-    let mut context = Context::new(client, settings, leadership, metrics, cache, templates, Clock::System)?;
+    let network = Arc::new(Connections::open()?);
+    let mut context = Context::new(client, network, settings, leadership, metrics, cache, templates, Clock::System);
     context.outbox = Some(outbox);
     let context = Arc::new(context);
     let watched = Arc::clone(&context);
@@ -265,8 +267,11 @@ fn told<K, S: Stream<Item = watcher::Result<K>>>(
 }
 
 /// One pass, with its span, its time and its outcome.
+///
+/// # Errors
+/// Those of the pass; [`retry`] says when it is taken again.
 #[tracing::instrument(name = "pass", skip_all, fields(namespace = guard.namespace(), canary = guard.name_any()))]
-async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let key = canary_key(&*guard);
     context.filled(&key.namespace).await;
@@ -287,8 +292,10 @@ async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Err
     result
 }
 
+/// When a pass that failed is taken again.
+#[must_use]
 #[expect(clippy::needless_pass_by_value, reason = "the signature is the Controller's")]
-fn retry(guard: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+pub fn retry(guard: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     if error.is_conflict() {
         return Action::requeue(CONFLICT_RETRY);
     }

@@ -48,3 +48,4 @@ pub use registry::{
 };
 pub use server::ApiServer;
 pub use service::Fault;
+pub use store::Change;

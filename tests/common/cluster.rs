@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use serin::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
-    AlertSettings, Cache, Clock, Context, Deliveries, Error, Outbox, Settings, Tenancy, reconcile, slim, slim_config,
+    AlertSettings, Cache, Clock, Connections, Context, Deliveries, Error, Outbox, Settings, Tenancy, reconcile, slim,
+    slim_config,
 };
 use serin::telemetry::Metrics;
 use serin::workload::configs::Kind as ConfigKind;
@@ -367,8 +368,8 @@ impl Operator {
         let providers = Writer::default();
         let outbox = Outbox::open(server.client(), &settings.alerts, providers.as_reader(), Arc::clone(&metrics));
         let (outbox, deliveries) = outbox.expect("an outbox can be opened");
-        let context = Context::new(server.client(), settings, leadership, metrics, cache, reader, clock);
-        let mut context = context.expect("a context can be made");
+        let network = Arc::new(Connections::open().expect("connections can be set up"));
+        let mut context = Context::new(server.client(), network, settings, leadership, metrics, cache, reader, clock);
         context.outbox = Some(outbox);
         Self { context: Arc::new(context), writers, templates, providers, deliveries }
     }

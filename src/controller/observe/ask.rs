@@ -3,9 +3,12 @@
 use crate::api::{Canary, CanarySpec, InvalidSpec, Metric, MetricTemplateSpec, duration};
 use crate::controller::cache::Key;
 use crate::controller::context::Context;
+use crate::controller::error::Error;
 use crate::controller::rollout::Rollout;
 use crate::domain::{Answer, Check, Limits, Outcome, Unknown};
 use crate::metrics::{Credentials, Query, Variables, builtin, prometheus, prometheus_duration, render};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures::future::join_all;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
@@ -17,6 +20,33 @@ use tokio::time::{Instant, timeout};
 
 /// The window of a metric that does not say.
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
+
+/// Whom questions are put to: the network, or what a simulation has in its place.
+pub trait Network: Send + Sync {
+    /// Sends one query and reads its answer, within `limit`.
+    fn query<'a>(&'a self, query: &'a Query, limit: Duration) -> BoxFuture<'a, Answer>;
+}
+
+/// Connections to metric providers: with, and without a look at certificates.
+pub struct Connections([reqwest::Client; 2]);
+
+impl Connections {
+    /// # Errors
+    /// When the connections cannot be set up.
+    pub fn open() -> Result<Self, Error> {
+        let connections = |insecure| {
+            let built = prometheus::connections(insecure).build();
+            built.map_err(|error| Error::Start(format!("no HTTP client: {error}")))
+        };
+        Ok(Self([connections(false)?, connections(true)?]))
+    }
+}
+
+impl Network for Connections {
+    fn query<'a>(&'a self, query: &'a Query, limit: Duration) -> BoxFuture<'a, Answer> {
+        send(&self.0[usize::from(query.insecure_skip_verify)], query, limit).boxed()
+    }
+}
 
 /// One round of checks.
 pub(in crate::controller) async fn ask(
@@ -39,8 +69,7 @@ pub(in crate::controller) async fn ask(
 async fn answer(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: &Metric) -> Answer {
     let query = query(context, rollout, spec, metric).await?;
     let started = Instant::now();
-    let http = &context.http[usize::from(query.insecure_skip_verify)];
-    let answer = send(http, &query, context.settings.query_timeout).await;
+    let answer = context.network.query(&query, context.settings.query_timeout).await;
     context.metrics.query(if answer.is_ok() { "ok" } else { "error" }, started.elapsed());
     answer
 }
