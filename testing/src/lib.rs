@@ -47,5 +47,5 @@ pub use registry::{
     Generation, GroupVersionResource, HTTP_ROUTES, LEASES, METRIC_TEMPLATES, Resource, SECRETS, SERVICES,
 };
 pub use server::ApiServer;
-pub use service::Fault;
+pub use service::{Fault, refuse};
 pub use store::Change;
