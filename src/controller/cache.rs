@@ -97,11 +97,13 @@ impl Cache {
         self.watched.get(&key.resource.kind)?.within(&key.namespace)?.get(&reference)
     }
 
-    /// All objects of a kind for which `matches` holds, as the watch shows them.
+    /// All objects of a kind for which `matches` holds, as the watch shows them, by name.
     pub fn list(&self, kind: &str, matches: impl Fn(&DynamicObject) -> bool) -> Vec<Value> {
         let stores = self.watched.get(kind).into_iter().flat_map(Scoped::all);
-        let found = stores.flat_map(|store| store.state_filter(&matches));
-        found.filter_map(|object| serde_json::to_value(&*object).ok()).collect()
+        let mut found: Vec<_> = stores.flat_map(|store| store.state_filter(&matches)).collect();
+        // A store has no order, and what is written must not depend on that.
+        found.sort_by_key(|object| (object.namespace(), object.name_any()));
+        found.into_iter().filter_map(|object| serde_json::to_value(&*object).ok()).collect()
     }
 
     /// Remembers what the API server answered to a write.

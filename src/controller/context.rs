@@ -10,6 +10,7 @@ use super::egress::Egress;
 use super::error::Error;
 use super::lease::Leadership;
 use super::news::News;
+use super::observe::Network;
 use super::scoped::Scoped;
 use super::settings::Settings;
 use super::tenancy::Scope;
@@ -54,6 +55,8 @@ pub struct Context {
     pub templates: Scoped<Store<MetricTemplate>>,
     /// Requests to others than the API server.
     pub egress: Egress,
+    /// Metric providers.
+    pub network: Arc<dyn Network>,
     /// Calls webhooks.
     pub caller: Arc<Caller>,
     /// The Canaries, as the watch shows them.
@@ -75,20 +78,22 @@ pub struct Context {
 }
 
 impl Context {
-    /// # Errors
-    /// When no connections can be set up.
+    /// Nothing is known yet, and nobody is told.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is another thing that all passes share")]
     pub fn new(
         client: Client,
+        egress: Egress,
         settings: Settings,
         leadership: Leadership,
         metrics: Arc<Metrics>,
         cache: Cache,
         templates: impl Into<Scoped<Store<MetricTemplate>>>,
         clock: Clock,
-    ) -> Result<Self, Error> {
-        let egress = Egress::new(settings.allowed_egress.clone())?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             caller: Arc::new(Caller::new(client.clone(), egress.clone(), settings.webhook_concurrency)),
+            network: Arc::new(egress.clone()),
             egress,
             canaries: Scoped::default(),
             news: Arc::default(),
@@ -104,7 +109,7 @@ impl Context {
             clock,
             outbox: None,
             failures: Mutex::default(),
-        })
+        }
     }
 
     /// Begins to tell.

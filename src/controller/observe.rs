@@ -4,7 +4,7 @@ mod ask;
 mod round;
 
 pub(super) use ask::may_ask;
-pub use ask::send;
+pub use ask::{Network, send};
 pub(super) use round::ask;
 
 use super::context::Context;

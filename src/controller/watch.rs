@@ -6,6 +6,7 @@ use super::claims::{Claims, Guarded};
 use super::clock::Clock;
 use super::configs::{self, slim_config};
 use super::context::{Context, canary_key};
+use super::egress::Egress;
 use super::error::Error;
 use super::lease::Leadership;
 use super::news::News;
@@ -68,7 +69,8 @@ pub async fn run(
     let controllers = settings.tenancy.scopes().into_iter();
     let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope)).collect();
     let Watches { cache, templates, providers, canaries, news } = all;
-    let mut context = Context::new(client, settings, leadership, metrics, cache, templates, Clock::System)?;
+    let egress = Egress::new(settings.allowed_egress.clone())?;
+    let mut context = Context::new(client, egress, settings, leadership, metrics, cache, templates, Clock::System);
     let deliveries = context.open_outbox(providers);
     context.canaries = canaries;
     context.news = news;
@@ -304,8 +306,11 @@ fn told<K, S: Stream<Item = watcher::Result<K>>>(
 }
 
 /// One pass, with its span, its time and its outcome.
+///
+/// # Errors
+/// Those of the pass; [`retry`] says when it is taken again.
 #[tracing::instrument(name = "pass", skip_all, fields(namespace = guard.namespace(), canary = guard.name_any()))]
-async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let key = canary_key(&*guard);
     context.filled(&key.namespace).await;
@@ -325,8 +330,10 @@ async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Err
     result
 }
 
+/// When a pass that failed is taken again.
+#[must_use]
 #[expect(clippy::needless_pass_by_value, reason = "the signature is the Controller's")]
-fn retry(guard: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+pub fn retry(guard: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     if error.is_conflict() {
         return Action::requeue(CONFLICT_RETRY);
     }

@@ -47,4 +47,5 @@ pub use registry::{
     EVENTS, Generation, GroupVersionResource, HTTP_ROUTES, LEASES, METRIC_TEMPLATES, Resource, SECRETS, SERVICES,
 };
 pub use server::ApiServer;
-pub use service::Fault;
+pub use service::{Fault, refuse};
+pub use store::Change;

@@ -15,6 +15,7 @@ use crate::{
     registry::{GroupVersionResource, Resource},
     service::Fault,
     state::State,
+    store::Change,
 };
 
 type Faults = Box<dyn FnMut(&Request) -> Fault + Send>;
@@ -86,6 +87,12 @@ impl ApiServer {
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.lock().store.revision()
+    }
+
+    /// What changed after a revision, in order, as far as it is not forgotten.
+    #[must_use]
+    pub fn changes_after(&self, revision: u64) -> Vec<Change> {
+        self.lock().store.changes_after(revision).cloned().collect()
     }
 
     /// Forgets the history up to a revision: a watch from before it ends with 410. Open watches go

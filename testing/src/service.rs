@@ -90,6 +90,12 @@ impl ApiServer {
     }
 }
 
+/// The answer of a server that refuses a request, for those who stand between it and its clients.
+#[must_use]
+pub fn refuse(code: u16, reason: &'static str) -> Response<ReplyBody> {
+    Answer::from(refusal(code, reason, "the test asked for this failure")).into_response()
+}
+
 fn broken_connection() -> BoxError {
     io::Error::new(ErrorKind::ConnectionReset, "connection reset by a fault").into()
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use serin::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
-    AlertSettings, AllowedHosts, Cache, Clock, Context, Deliveries, Error, Settings, Tenancy, reconcile, slim,
+    AlertSettings, AllowedHosts, Cache, Clock, Context, Deliveries, Egress, Error, Settings, Tenancy, reconcile, slim,
     slim_config,
 };
 use serin::telemetry::Metrics;
@@ -374,8 +374,8 @@ impl Operator {
         let reader: Store<MetricTemplate> = templates.as_reader();
         let metrics = Arc::new(Metrics::new());
         let providers = Writer::default();
-        let context = Context::new(server.client(), settings, leadership, metrics, cache, reader, clock);
-        let mut context = context.expect("a context can be made");
+        let egress = Egress::new(settings.allowed_egress.clone()).expect("connections can be made");
+        let mut context = Context::new(server.client(), egress, settings, leadership, metrics, cache, reader, clock);
         let deliveries = context.open_outbox(providers.as_reader());
         Self { context: Arc::new(context), writers, templates, providers, deliveries }
     }

@@ -2,10 +2,13 @@
 
 use crate::api::{Canary, CanarySpec, InvalidSpec, Metric, MetricTemplateSpec, duration};
 use crate::controller::context::Context;
+use crate::controller::egress::Egress;
 use crate::controller::rollout::Rollout;
 use crate::controller::secrets;
 use crate::domain::{Answer, Check, Limits, Outcome, Unknown};
 use crate::metrics::{Credentials, Query, Variables, builtin, prometheus, prometheus_duration, render};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures::future::join_all;
 use jiff::SignedDuration;
 use kube::runtime::reflector::ObjectRef;
@@ -14,6 +17,23 @@ use tokio::time::{Instant, timeout};
 
 /// The window of a metric that does not say.
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
+
+/// Whom questions are put to: the network, or what a simulation has in its place.
+pub trait Network: Send + Sync {
+    /// Sends one query and reads its answer, within `limit`.
+    fn query<'a>(&'a self, query: &'a Query, limit: Duration) -> BoxFuture<'a, Answer>;
+}
+
+impl Network for Egress {
+    fn query<'a>(&'a self, query: &'a Query, limit: Duration) -> BoxFuture<'a, Answer> {
+        async move {
+            let http = self.to(&query.address, query.insecure_skip_verify);
+            let http = http.map_err(|refused| Unknown::NotAsked(refused.to_string()))?;
+            send(http, query, limit).await
+        }
+        .boxed()
+    }
+}
 
 /// One round of checks.
 pub(super) async fn metrics(
@@ -36,9 +56,7 @@ pub(super) async fn metrics(
 async fn answer(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: &Metric) -> Answer {
     let query = query(context, rollout, spec, metric).await?;
     let started = Instant::now();
-    let http = context.egress.to(&query.address, query.insecure_skip_verify);
-    let http = http.map_err(|refused| Unknown::NotAsked(refused.to_string()))?;
-    let answer = send(http, &query, context.settings.query_timeout).await;
+    let answer = context.network.query(&query, context.settings.query_timeout).await;
     context.metrics.query(if answer.is_ok() { "ok" } else { "error" }, started.elapsed());
     answer
 }
