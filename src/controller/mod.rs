@@ -16,6 +16,7 @@ pub mod lease;
 mod observe;
 mod reconcile;
 mod rollout;
+mod routing;
 mod scoped;
 mod settings;
 mod tell;

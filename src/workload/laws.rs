@@ -12,6 +12,7 @@ pub(super) fn app() -> App {
         service: "web".into(),
         port: json!({"name": "http", "port": 80}),
         metadata: ServiceMetadata::default(),
+        switches: false,
         labelling: Labelling::default(),
         owner: json!({"uid": "u-1"}),
     }

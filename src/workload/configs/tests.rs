@@ -11,6 +11,7 @@ fn app(uid: &str) -> App {
         service: "web".into(),
         port: json!({"name": "http", "port": 80}),
         metadata: ServiceMetadata::default(),
+        switches: false,
         labelling: Labelling::default(),
         owner: json!({"kind": "Canary", "name": "web", "uid": uid}),
     }
