@@ -37,6 +37,10 @@ impl Intent<'_> {
     pub(super) async fn carry_out(&self) -> Result<(), Error> {
         let selector = self.found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
         if self.is_retreat() {
+            // Without a route it is the app's own Service that leads to the canary.
+            if let Some(selector) = selector.filter(|_| self.rollout.app.switches) {
+                self.apex(selector).await?;
+            }
             self.route().await?;
         }
         if let (Some(selector), Some(target)) = (selector, &self.found.target) {
@@ -63,12 +67,12 @@ impl Intent<'_> {
 
     async fn route(&self) -> Result<(), Error> {
         let Rollout { mesh, routed, .. } = self.rollout;
-        let traffic = self.state.traffic(self.plan);
+        let wanted = self.rollout.wanted(self.state, self.state.traffic(self.plan));
         for (place, key) in self.rollout.routes().iter().enumerate() {
             let render = |found: Option<&Value>| {
                 let mut all = self.found.routes.clone();
                 all[place] = found.cloned();
-                Ok(mesh.render(routed, traffic, &all).swap_remove(place).map(|object| self.handed_on(object)))
+                Ok(mesh.render(routed, &wanted, &all).swap_remove(place).map(|object| self.handed_on(object)))
             };
             self.converge(key, self.found.routes[place].as_ref(), render).await?;
         }

@@ -19,6 +19,7 @@ mod observe;
 mod orders;
 mod reconcile;
 mod rollout;
+mod routing;
 mod scoped;
 mod secrets;
 mod settings;

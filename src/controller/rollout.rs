@@ -2,9 +2,9 @@
 
 use super::cache::Key;
 use super::context::{Context, canary_key};
-use crate::api::{
-    Canary, HttpMatch, InvalidSpec, Metadata, Service, StringMatch, TrafficDistribution, UnmanagedMetadata, provider,
-};
+use super::routing;
+use crate::api::{Canary, InvalidSpec, Metadata, Provider, Service, TrafficDistribution, UnmanagedMetadata, provider};
+use crate::domain::{Revision, State, Traffic};
 use crate::mesh::{self, Mesh};
 use crate::object;
 use crate::workload::configs::{Config, Kind};
@@ -35,8 +35,8 @@ impl Rollout {
         let key = canary_key(canary);
         let spec = &canary.spec;
         let service = &spec.service;
-        let provider = provider(spec, &context.settings.provider)?.name();
-        let mesh = mesh::by_name(provider).ok_or_else(|| unknown_provider(provider))?;
+        let provider = provider(spec, &context.settings.provider)?;
+        let mesh = mesh::by_name(provider.name()).ok_or_else(|| unknown_provider(provider.name()))?;
         let workload = workload_of(context, canary, &key)?;
         let name = service.name.clone().unwrap_or_else(|| spec.target_ref.name.clone());
         let owner = owner(canary);
@@ -54,6 +54,7 @@ impl Rollout {
                     traffic_distribution: service.traffic_distribution.map(TrafficDistribution::name),
                 },
                 metadata: metadata(service),
+                switches: provider == Provider::Kubernetes,
                 labelling: Labelling {
                     selectors: context.settings.selector_labels.clone(),
                     included: context.settings.include_label_prefix.clone(),
@@ -64,7 +65,10 @@ impl Rollout {
                 namespace: key.namespace.clone(),
                 name,
                 port: service.port,
-                route: route(service),
+                route: routing::route(service),
+                matches: routing::test_matches(spec),
+                affinity: routing::affinity(spec)?,
+                mirror: routing::mirror(spec),
                 owner,
             },
             key,
@@ -104,6 +108,12 @@ impl Rollout {
     pub(super) fn routes(&self) -> Vec<Key> {
         let reads = self.mesh.reads(&self.routed);
         reads.into_iter().map(|mesh::Key { resource, name }| self.object(resource, name)).collect()
+    }
+
+    /// What the mesh's objects are to say in a state.
+    pub(super) fn wanted<'state>(&self, state: &'state State, traffic: Traffic) -> mesh::Wanted<'state> {
+        let name = |revision: Option<&'state Revision>| revision.map_or("", |revision| revision.0.as_str());
+        mesh::Wanted { traffic, canary: name(state.candidate()), primary: name(state.promoted.as_ref()) }
     }
 
     /// All objects that are changed for this Canary, in a fixed order, each with the kind under which it is claimed.
@@ -195,33 +205,4 @@ fn metadata(service: &Service) -> ServiceMetadata {
 fn labels(metadata: Option<&Metadata>) -> Labels {
     let Metadata { labels, annotations } = metadata.cloned().unwrap_or_default();
     Labels { labels, annotations }
-}
-
-fn route(service: &Service) -> mesh::Route {
-    mesh::Route {
-        gateways: service.gateway_refs.iter().filter_map(|gateway| serde_json::to_value(gateway).ok()).collect(),
-        hosts: service.hosts.clone(),
-        matches: service.matches.iter().map(http_match).collect(),
-        timeout: service.timeout.clone(),
-    }
-}
-
-/// One match, as the Gateway API writes it.
-fn http_match(wanted: &HttpMatch) -> Value {
-    let HttpMatch { uri, headers, .. } = wanted;
-    let mut written = json!({});
-    if let Some(StringMatch { exact, prefix, regex, .. }) = uri {
-        let kinds = [("Exact", exact), ("PathPrefix", prefix), ("RegularExpression", regex)];
-        let path = kinds.into_iter().find_map(|(kind, value)| Some(json!({"type": kind, "value": value.as_ref()?})));
-        written["path"] = path.unwrap_or_else(|| json!({"type": "PathPrefix", "value": "/"}));
-    }
-    let header = |(name, StringMatch { exact, regex, .. }): (&String, &StringMatch)| {
-        let kinds = [("Exact", exact), ("RegularExpression", regex)];
-        kinds.into_iter().find_map(|(kind, value)| Some(json!({"type": kind, "name": name, "value": value.as_ref()?})))
-    };
-    let headers: Vec<_> = headers.iter().filter_map(header).collect();
-    if !headers.is_empty() {
-        written["headers"] = headers.into();
-    }
-    written
 }

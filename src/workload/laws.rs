@@ -13,6 +13,7 @@ pub(super) fn app() -> App {
         port: json!({"name": "http", "port": 80}),
         shape: ServiceShape::default(),
         metadata: ServiceMetadata::default(),
+        switches: false,
         labelling: Labelling::default(),
         owner: json!({"uid": "u-1"}),
     }

@@ -46,6 +46,8 @@ pub struct App {
     pub shape: ServiceShape,
     /// Labels and annotations of the three Services.
     pub metadata: ServiceMetadata,
+    /// No route splits the traffic: the app's Service itself leads to one version or the other.
+    pub switches: bool,
     /// Which labels tell the versions apart, and which follow the target.
     pub labelling: Labelling,
     /// The owner of what Serin makes, as an owner reference.
