@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use serin::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
-    AlertSettings, AllowedHosts, Cache, Clock, Context, Deliveries, Egress, Error, Settings, Tenancy, reconcile, slim,
+    AlertSettings, AllowedHosts, Cache, Clock, Context, Deliveries, Egress, Error, Guarded, Settings, Tenancy, reconcile, slim,
     slim_config,
 };
 use serin::telemetry::Metrics;
@@ -87,6 +87,7 @@ pub(crate) struct Operator {
     writers: Vec<(GroupVersionResource, ApiResource, Writer<DynamicObject>)>,
     templates: Writer<MetricTemplate>,
     providers: Writer<AlertProvider>,
+    canaries: Writer<Guarded>,
     pub(crate) deliveries: Deliveries,
 }
 
@@ -264,6 +265,50 @@ impl Cluster {
         outcome
     }
 
+    /// One pass during which time goes on, and in which the user does something after a while; answers how long it took. What
+    /// the user does is shown to the caches as the watches would.
+    pub(crate) async fn pass_during(&mut self, after: Duration, act: impl FnOnce(&Self)) -> SignedDuration {
+        self.react();
+        self.operator.refresh(&self.server);
+        self.looked_at = self.server.revision();
+        let guard: Guarded = parse(self.get(CANARIES, NAME));
+        let mut pass = Box::pin(reconcile(Arc::new(guard), Arc::clone(&self.operator.context)));
+        let began = self.clock.now();
+        let elapsed = |cluster: &Self| cluster.clock.now().duration_since(began);
+        let mut act = Some(act);
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                outcome = &mut pass => break outcome,
+                () = real_time(Duration::from_millis(5)) => tokio::time::advance(Duration::from_millis(50)).await,
+            }
+            assert!(elapsed(self) < SignedDuration::from_hours(1), "the pass does not end");
+            if elapsed(self).unsigned_abs() >= after
+                && let Some(act) = act.take()
+            {
+                act(self);
+                self.react();
+                self.operator.refresh(&self.server);
+                self.operator.context.news.tell(NAMESPACE, NAME);
+            }
+        };
+        let took = elapsed(self);
+        match outcome {
+            Ok(action) => self.due = requeue(&action).map(|after| self.clock.now() + after),
+            Err(error) => {
+                self.due = Some(self.clock.now());
+                self.errors.push(error);
+            }
+        }
+        self.tell();
+        took
+    }
+
+    /// The same, while the user only waits.
+    pub(crate) async fn pass_in_time(&mut self) -> SignedDuration {
+        self.pass_during(Duration::MAX, |_| {}).await
+    }
+
     /// Passes as the controller would make them, each when something changed or when it is due, until nothing moves.
     pub(crate) async fn settle(&mut self) {
         assert!(self.settle_until(|_| false).await, "nothing comes to rest");
@@ -377,7 +422,9 @@ impl Operator {
         let egress = Egress::new(settings.allowed_egress.clone()).expect("connections can be made");
         let mut context = Context::new(server.client(), egress, settings, leadership, metrics, cache, reader, clock);
         let deliveries = context.open_outbox(providers.as_reader());
-        Self { context: Arc::new(context), writers, templates, providers, deliveries }
+        let canaries = Writer::default();
+        context.canaries = canaries.as_reader().into();
+        Self { context: Arc::new(context), writers, templates, providers, canaries, deliveries }
     }
 
     /// Shows the caches what there is, as the watches would.
@@ -406,6 +453,13 @@ impl Operator {
         }
         fill(&mut self.templates, server.list(METRIC_TEMPLATES, None).into_iter().map(parse));
         fill(&mut self.providers, server.list(ALERT_PROVIDERS, None).into_iter().map(parse));
+        let slimmed = |mut canary: Guarded| {
+            if let Ok(canary) = &mut canary.0 {
+                slim_canary(canary);
+            }
+            canary
+        };
+        fill(&mut self.canaries, server.list(CANARIES, None).into_iter().map(parse).map(slimmed));
     }
 
     /// Waits, in real time, until no alert is on its way any more; paused time stands still meanwhile.
@@ -435,6 +489,11 @@ impl Operator {
         let _ = held.await;
         outcome
     }
+}
+
+/// Waits while paused time stands still.
+async fn real_time(wait: Duration) {
+    tokio::task::spawn_blocking(move || std::thread::sleep(wait)).await.expect("a sleep ends");
 }
 
 fn fill<K>(writer: &mut Writer<K>, objects: impl Iterator<Item = K>)
