@@ -2,6 +2,7 @@
 //!
 //! Invariant: no I/O. Every object begins from what was found; what a user owns keeps every field that is not named here.
 
+pub mod autoscaler;
 pub mod configs;
 mod daemonset;
 mod deployment;
