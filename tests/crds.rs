@@ -100,6 +100,9 @@ fn lists_that_rules_go_through_have_a_limit() {
             if node["items"].is_object() && has_rules(&node["items"]) {
                 assert!(node["maxItems"].is_u64(), "{path}: the cost of the rules in it has no limit");
             }
+            if node["additionalProperties"].is_object() && has_rules(&node["additionalProperties"]) {
+                assert!(node["maxProperties"].is_u64(), "{path}: the cost of the rules in it has no limit");
+            }
         });
     }
 }
@@ -141,16 +144,6 @@ fn bad() -> Vec<Bad> {
     let metric = |metric: Value| json!({"analysis": {"metrics": [metric]}});
     vec![
         Bad {
-            change: json!({"analysis": {"stepWeights": null}}),
-            rule: "write either stepWeight (for example 10) or stepWeights (for example [10, 30, 60])",
-            refusal: "spec.analysis: write either stepWeight (for example 10) or stepWeights (for example [10, 30, 60])",
-        },
-        Bad {
-            change: json!({"analysis": {"stepWeight": 10}}),
-            rule: "write either stepWeight (for example 10) or stepWeights (for example [10, 30, 60])",
-            refusal: "spec.analysis: write either stepWeight (for example 10) or stepWeights (for example [10, 30, 60])",
-        },
-        Bad {
             change: json!({"analysis": {"stepWeights": [10, 10]}}),
             rule: "stepWeights must rise: write each weight once, in ascending order",
             refusal: "spec.analysis: stepWeights must rise, but 10 follows 10; write them in ascending order",
@@ -189,17 +182,11 @@ fn bad() -> Vec<Bad> {
 
 /// What only the API server's rules refuse so far.
 fn bad_but_unnoticed() -> Vec<Bad> {
-    let matching = |matching: Value| json!({"service": {"match": [matching]}});
     vec![
         Bad {
             change: json!({"metricsServer": "prometheus:9090"}),
             rule: "write the URL with its scheme, for example http://prometheus.monitoring:9090",
             refusal: "spec.metricsServer",
-        },
-        Bad {
-            change: json!({"analysis": {"maxWeight": 50}}),
-            rule: "maxWeight goes with stepWeight; with stepWeights the last element is the maximum, so leave maxWeight out",
-            refusal: "spec.analysis: maxWeight",
         },
         Bad {
             change: json!({"analysis": {"metrics": [
@@ -208,22 +195,411 @@ fn bad_but_unnoticed() -> Vec<Bad> {
             rule: "write either templateRef or query, not both",
             refusal: "spec.analysis.metrics: errors",
         },
-        Bad {
-            change: matching(json!({"uri": {"exact": "/a", "prefix": "/b"}})),
-            rule: "write exactly one of exact, prefix and regex",
-            refusal: "spec.service.match",
-        },
-        Bad {
-            change: matching(json!({"uri": {}})),
-            rule: "write exactly one of exact, prefix and regex",
-            refusal: "spec.service.match",
-        },
-        Bad {
-            change: matching(json!({"headers": {"x-user": {}}})),
-            rule: "write exactly one of exact and regex",
-            refusal: "spec.service.match",
-        },
     ]
+}
+
+/// A spec that both refuse in the same words, at this field.
+struct Refused(Value, &'static str, &'static str);
+
+fn refused() -> Vec<Refused> {
+    [of_the_whole(), of_the_service(), of_the_matches(), of_the_analysis(), of_the_webhooks()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Takes the analysis's weights out and puts something else in.
+fn iterating(change: Value) -> Value {
+    let mut analysis = json!({"stepWeights": null, "iterations": 5});
+    merge(&mut analysis, &change);
+    json!({"analysis": analysis})
+}
+
+/// What a Canary with the provider `kubernetes` has: no route.
+fn without_route(change: Value) -> Value {
+    let mut spec = json!({"provider": "kubernetes", "service": {"gatewayRefs": null}, "analysis": {"stepWeights": null, "iterations": 5}});
+    merge(&mut spec, &change);
+    spec
+}
+
+const PROVIDER: &str = "Serin moves traffic with the Gateway API or with Services alone; write gatewayapi:v1 (Istio, Linkerd, Kuma, \
+    Contour, Gloo, NGINX, Traefik and APISIX implement it), gatewayapi:v1beta1, or kubernetes for blue/green without a gateway";
+const VERSION: &str = "write apiVersion apps/v1 for a Deployment or DaemonSet, and v1 for a Service; a Knative Service rolls out by itself";
+const KUBERNETES_ANALYSIS: &str = "provider kubernetes has no route; leave match, mirror, sessionAffinity and stepWeightPromotion out, or write \
+    provider gatewayapi:v1";
+const KUBERNETES_SERVICE: &str = "provider kubernetes has no route; leave gatewayRefs, hosts, match, timeout, backendTimeout, rewrite, headers, \
+    mirror and corsPolicy out of service, or write provider gatewayapi:v1";
+const SWITCH: &str = "switchTraffic moves the app's Service, which a gateway does not look at; write provider kubernetes, or leave it out";
+
+fn of_the_whole() -> Vec<Refused> {
+    let scaled = |change: Value| {
+        let mut scaler = json!({"kind": "HorizontalPodAutoscaler", "name": "web"});
+        merge(&mut scaler, &change);
+        json!({"autoscalerRef": scaler})
+    };
+    let mut all = vec![
+        Refused(
+            json!({"ingressRef": {"kind": "Ingress", "name": "web"}}),
+            "spec.ingressRef",
+            "Serin splits no Ingress; write service.gatewayRefs, \
+            and have the gateway serve an HTTPRoute in the Ingress's place",
+        ),
+        Refused(
+            json!({"routeRef": {"kind": "ApisixRoute", "name": "web"}}),
+            "spec.routeRef",
+            "Serin splits no ApisixRoute; write \
+            service.gatewayRefs: APISIX serves HTTPRoutes of the Gateway API",
+        ),
+        Refused(
+            json!({"upstreamRef": {"kind": "Upstream", "name": "web"}}),
+            "spec.upstreamRef",
+            "Serin makes no Gloo Upstreams; write \
+            service.gatewayRefs: Gloo serves HTTPRoutes of the Gateway API",
+        ),
+        Refused(
+            json!({"canaryAnalysis": {"interval": "1m"}}),
+            "spec.canaryAnalysis",
+            "canaryAnalysis is the old name; write analysis",
+        ),
+        Refused(json!({"targetRef": {"apiVersion": "extensions/v1beta1"}}), "spec.targetRef", VERSION),
+        Refused(
+            json!({"targetRef": {"kind": "Service", "apiVersion": "serving.knative.dev/v1"}}),
+            "spec.targetRef",
+            VERSION,
+        ),
+        Refused(
+            json!({"targetRef": {"kind": "Service"}, "service": {"name": "shop"}}),
+            "spec",
+            "with a Service as target all names come from it; \
+            leave service.name out, or write the target's name",
+        ),
+        Refused(
+            scaled(json!({"kind": "VerticalPodAutoscaler"})),
+            "spec.autoscalerRef.kind",
+            "write HorizontalPodAutoscaler (of autoscaling/v2) or \
+            ScaledObject (of KEDA)",
+        ),
+        Refused(
+            scaled(json!({"primaryScalerQueries": {"requests": "sum(rate(requests[1m]))"}})),
+            "spec.autoscalerRef",
+            "primaryScalerQueries are \
+            queries of a ScaledObject; a HorizontalPodAutoscaler has none, so leave them out",
+        ),
+        Refused(
+            scaled(json!({"primaryScalerReplicas": {"minReplicas": 3, "maxReplicas": 2}})),
+            "spec.autoscalerRef.primaryScalerReplicas",
+            "minReplicas must not be above maxReplicas",
+        ),
+        Refused(
+            {
+                let mut spec = scaled(json!({}));
+                merge(&mut spec, &json!({"targetRef": {"kind": "DaemonSet"}}));
+                spec
+            },
+            "spec",
+            "only a Deployment has an autoscaler; leave autoscalerRef out",
+        ),
+        Refused(
+            without_route(json!({"targetRef": {"kind": "Service"}})),
+            "spec",
+            "a Service as target needs a route between its two versions, which \
+            provider kubernetes has not; write gatewayapi:v1",
+        ),
+        Refused(
+            without_route(json!({"analysis": {"iterations": null, "stepWeight": 10}})),
+            "spec",
+            "provider kubernetes has no route to split; write \
+            iterations (for example 10) in place of stepWeight and stepWeights",
+        ),
+        Refused(
+            without_route(json!({"analysis": {"match": [{"headers": {"x-user": {"exact": "a"}}}]}})),
+            "spec",
+            KUBERNETES_ANALYSIS,
+        ),
+        Refused(without_route(json!({"analysis": {"mirror": true}})), "spec", KUBERNETES_ANALYSIS),
+        Refused(without_route(json!({"analysis": {"stepWeightPromotion": 10}})), "spec", KUBERNETES_ANALYSIS),
+        Refused(
+            json!({"provider": "gatewayapi:v1", "analysis": {"stepWeights": null, "iterations": 5, "switchTraffic": true}}),
+            "spec",
+            SWITCH,
+        ),
+    ];
+    let other = "apisix appmesh appmesh:v1beta2 contour gloo istio knative kuma linkerd nginx osm skipper smi:v1alpha1 smi:v1alpha2 smi:v1alpha3 traefik";
+    all.extend(other.split(' ').map(|name| Refused(json!({"provider": name}), "spec.provider", PROVIDER)));
+    let routed = json!({"gatewayRefs": [{"name": "gateway"}], "hosts": ["shop.example.com"], "match": [{"uri": {"prefix": "/"}}], "timeout": "5s",
+        "backendTimeout": "5s", "rewrite": {"uri": "/"}, "headers": {"request": {"remove": ["x-a"]}},
+        "mirror": [{"backendRef": {"name": "log", "port": 80}}], "corsPolicy": {"allowCredentials": true}});
+    for (field, value) in routed.as_object().expect("it is one") {
+        all.push(Refused(without_route(json!({"service": {field: value}})), "spec", KUBERNETES_SERVICE));
+    }
+    all
+}
+
+fn of_the_service() -> Vec<Refused> {
+    let service = |service: Value, field, sentence| Refused(json!({"service": service}), field, sentence);
+    let mesh = |name: &str| {
+        format!("Serin does not know App Mesh; leave {name} out, and write gatewayRefs").leak() as &'static str
+    };
+    let prefix = "ReplacePrefixMatch replaces the prefix that one match found; write exactly one match, with uri: {prefix: …}, or none for /";
+    let origins = "the Gateway API knows whole origins only; write exact, for example {exact: https://shop.example.com} or {exact: \
+        https://*.example.com}";
+    vec![
+        service(
+            json!({"gateways": ["istio-system/public"]}),
+            "spec.service.gateways",
+            "these are Istio's gateways; write gatewayRefs with Gateways of \
+            the Gateway API, for example [{name: public-gateway, namespace: istio-system}]",
+        ),
+        service(
+            json!({"delegation": true}),
+            "spec.service.delegation",
+            "an HTTPRoute delegates to nobody; leave delegation out, and write in \
+            gatewayRefs what the route belongs to",
+        ),
+        service(
+            json!({"trafficPolicy": {"tls": {"mode": "DISABLE"}}}),
+            "spec.service.trafficPolicy",
+            "this goes into an Istio DestinationRule, which \
+            Serin does not make; leave it out, and write a DestinationRule of your own for each of the Services -primary and -canary",
+        ),
+        service(
+            json!({"retries": {"attempts": 3}}),
+            "spec.service.retries",
+            "the Gateway API's retries are experimental; leave retries out, and write \
+            the retries that your gateway offers in a policy of its own, or in an HTTPRoute that you keep yourself",
+        ),
+        service(json!({"meshName": "global"}), "spec.service.meshName", mesh("meshName")),
+        service(json!({"backends": ["backend.test"]}), "spec.service.backends", mesh("backends")),
+        service(json!({"hosts": ["*"]}), "spec.service.hosts", "to answer to every host, leave hosts out"),
+        service(
+            json!({"timeout": "5s", "backendTimeout": "6s"}),
+            "spec.service",
+            "backendTimeout must not be above timeout",
+        ),
+        service(json!({"rewrite": {}}), "spec.service.rewrite", "write uri, authority or both"),
+        service(
+            json!({"rewrite": {"uri": "app"}}),
+            "spec.service.rewrite.uri",
+            "a rewritten path begins with /; write for example uri: /",
+        ),
+        service(
+            json!({"rewrite": {"authority": "app", "type": "ReplaceFullPath"}}),
+            "spec.service.rewrite",
+            "type says how uri is used; write uri too",
+        ),
+        service(
+            json!({"rewrite": {"uri": "/", "type": "ReplacePrefixMatch"}, "match": [{"uri": {"exact": "/a"}}]}),
+            "spec.service",
+            prefix,
+        ),
+        service(
+            json!({"rewrite": {"uri": "/", "type": "ReplacePrefixMatch"}, "match": [{"uri": {"prefix": "/a"}}, {"uri": {"prefix": "/b"}}]}),
+            "spec.service",
+            prefix,
+        ),
+        service(
+            json!({"mirror": [{"backendRef": {"name": "log"}}]}),
+            "spec.service.mirror",
+            "a Service needs a port; write backendRef.port",
+        ),
+        service(
+            json!({"corsPolicy": {"allowOrigin": ["example.com"]}}),
+            "spec.service.corsPolicy.allowOrigin",
+            "allowOrigin is the old name; write \
+            allowOrigins: [{exact: …}]",
+        ),
+        service(
+            json!({"corsPolicy": {"allowOrigins": [{"regex": ".*"}]}}),
+            "spec.service.corsPolicy.allowOrigins",
+            origins,
+        ),
+        service(
+            json!({"corsPolicy": {"allowOrigins": [{"exact": "example.com"}]}}),
+            "spec.service.corsPolicy.allowOrigins",
+            origins,
+        ),
+    ]
+}
+
+fn of_the_matches() -> Vec<Refused> {
+    let matching =
+        |matching: Value, field, sentence| Refused(json!({"service": {"match": [matching]}}), field, sentence);
+    let one = "write exactly one of exact, prefix, suffix and regex";
+    let path = "a path begins with /; write for example {prefix: /}";
+    let method = "an HTTPRoute compares methods as a whole; write for example {exact: GET}";
+    vec![
+        matching(json!({"uri": {"exact": "/a", "prefix": "/b"}}), "spec.service.match.uri", one),
+        matching(json!({"uri": {}}), "spec.service.match.uri", one),
+        matching(json!({"headers": {"x-user": {}}}), "spec.service.match.headers", one),
+        matching(json!({"queryParams": {"user": {"exact": "a", "regex": "b"}}}), "spec.service.match.queryParams", one),
+        matching(json!({"uri": {"prefix": "app"}}), "spec.service.match.uri", path),
+        matching(json!({"uri": {"exact": "app"}}), "spec.service.match.uri", path),
+        matching(json!({"method": {"prefix": "P"}}), "spec.service.match.method", method),
+        matching(json!({"method": {"exact": "get"}}), "spec.service.match.method", method),
+        matching(
+            json!({"scheme": {"exact": "https"}}),
+            "spec.service.match.scheme",
+            "an HTTPRoute does not look at the scheme; name the Gateway's \
+            listener for http or https in gatewayRefs[].sectionName",
+        ),
+        matching(
+            json!({"authority": {"exact": "example.com"}}),
+            "spec.service.match.authority",
+            "an HTTPRoute has its host names in one place; write \
+            service.hosts",
+        ),
+        matching(
+            json!({"port": 80}),
+            "spec.service.match.port",
+            "an HTTPRoute does not look at the port; write it in gatewayRefs[].port",
+        ),
+        matching(
+            json!({"gateways": ["mesh"]}),
+            "spec.service.match.gateways",
+            "an HTTPRoute has its gateways in one place; write service.gatewayRefs",
+        ),
+        matching(
+            json!({"ignoreUriCase": true}),
+            "spec.service.match.ignoreUriCase",
+            "an HTTPRoute compares letters as they are; write uri: {regex: \
+            (?i)…} if your gateway knows it",
+        ),
+        matching(
+            json!({"withoutHeaders": {"x-user": {"exact": "a"}}}),
+            "spec.service.match.withoutHeaders",
+            "an HTTPRoute cannot ask that a header be \
+            absent; leave withoutHeaders out, and write an HTTPRoute of your own with a rule for these requests",
+        ),
+        matching(
+            json!({"sourceLabels": {"app": "web"}}),
+            "spec.service.match.sourceLabels",
+            "a gateway does not see the labels of the pod that asks; \
+            write headers or queryParams",
+        ),
+        matching(
+            json!({"sourceNamespace": "shop"}),
+            "spec.service.match.sourceNamespace",
+            "a gateway does not see the namespace of the pod that asks; \
+            write headers or queryParams",
+        ),
+    ]
+}
+
+fn of_the_analysis() -> Vec<Refused> {
+    let analysis = |analysis: Value, field, sentence| Refused(json!({"analysis": analysis}), field, sentence);
+    let several =
+        "write only one of stepWeight, stepWeights and iterations: either weights that rise, or a number of checks";
+    let max = "maxWeight goes with stepWeight; with stepWeights the last element is the maximum, and with iterations there is none, so leave maxWeight out";
+    let ab = json!([{"headers": {"x-user": {"exact": "insider"}}}]);
+    let affinity = |change: Value| {
+        let mut affinity = json!({"cookieName": "canary"});
+        merge(&mut affinity, &change);
+        json!({"analysis": {"sessionAffinity": affinity}})
+    };
+    let cookie = "a cookie's name has letters, digits and !#$%&'*+-.^_`|~ only";
+    let text = "a cookie's domain and path have neither spaces nor semicolons";
+    let secure = "browsers accept sameSite: None and partitioned only on secure cookies; write secure: true too";
+    vec![
+        analysis(
+            json!({"stepWeights": null}),
+            "spec",
+            "analysis needs a strategy; write one of stepWeight (for example 10), stepWeights (for example \
+            [10, 30, 60]) and iterations (for example 10)",
+        ),
+        analysis(json!({"stepWeight": 10}), "spec.analysis", several),
+        analysis(json!({"iterations": 10}), "spec.analysis", several),
+        analysis(json!({"stepWeights": null, "stepWeight": 10, "iterations": 10}), "spec.analysis", several),
+        analysis(json!({"maxWeight": 50}), "spec.analysis", max),
+        Refused(iterating(json!({"maxWeight": 50})), "spec.analysis", max),
+        analysis(
+            json!({"match": ab}),
+            "spec.analysis",
+            "match chooses the requests of an A/B test; write iterations with it (for example 10), in place \
+            of stepWeight and stepWeights",
+        ),
+        Refused(
+            iterating(json!({"match": [{}]})),
+            "spec.analysis.match",
+            "write headers or queryParams in each entry of match; an empty one would be \
+            everyone",
+        ),
+        Refused(
+            iterating(json!({"match": [{"headers": {"x-user": {"exact": "a"}}, "sourceLabels": {"app": "web"}}]})),
+            "spec.analysis.match.sourceLabels",
+            "a gateway does not see the labels of the pod that asks; write headers or queryParams",
+        ),
+        Refused(
+            iterating(json!({"match": [{"headers": {"x-user": {"exact": "a", "suffix": "b"}}}]})),
+            "spec.analysis.match.headers",
+            "write exactly one of exact, prefix, suffix and regex",
+        ),
+        Refused(
+            iterating(json!({"match": ab, "mirror": true})),
+            "spec.analysis",
+            "mirror sends a copy of every request to the canary, match chooses some \
+            requests for it; write only one of the two",
+        ),
+        Refused(
+            iterating(json!({"mirrorWeight": 50})),
+            "spec.analysis",
+            "mirrorWeight is the share of requests that mirror copies; write mirror: true too",
+        ),
+        Refused(
+            iterating(json!({"sessionAffinity": {"cookieName": "canary"}})),
+            "spec.analysis",
+            "sessionAffinity keeps clients on the version that a \
+            weight gave them; write stepWeight or stepWeights with it, in place of iterations",
+        ),
+        Refused(
+            affinity(json!({"primaryCookieName": "canary"})),
+            "spec.analysis.sessionAffinity",
+            "cookieName and primaryCookieName must differ",
+        ),
+        Refused(affinity(json!({"cookieName": "the canary"})), "spec.analysis.sessionAffinity.cookieName", cookie),
+        Refused(
+            affinity(json!({"primaryCookieName": "a;b"})),
+            "spec.analysis.sessionAffinity.primaryCookieName",
+            cookie,
+        ),
+        Refused(affinity(json!({"domain": "example.com; Secure"})), "spec.analysis.sessionAffinity.domain", text),
+        Refused(affinity(json!({"path": "/a b"})), "spec.analysis.sessionAffinity.path", text),
+        Refused(affinity(json!({"sameSite": "None"})), "spec.analysis.sessionAffinity", secure),
+        Refused(affinity(json!({"partitioned": true})), "spec.analysis.sessionAffinity", secure),
+    ]
+}
+
+fn of_the_webhooks() -> Vec<Refused> {
+    let hook = |change: Value| {
+        let mut hook = json!({"name": "load", "url": "http://tester/"});
+        merge(&mut hook, &change);
+        hook
+    };
+    let hooks = |hooks: Vec<Value>, field, sentence| Refused(json!({"analysis": {"webhooks": hooks}}), field, sentence);
+    let timeout = "timeout must be from 1ms to 1h, for example 10s";
+    vec![
+        hooks(
+            vec![hook(json!({})), hook(json!({"type": "rollback"}))],
+            "spec.analysis.webhooks",
+            "give each webhook a name of its own",
+        ),
+        hooks(
+            vec![hook(json!({"url": "tester:8080"}))],
+            "spec.analysis.webhooks.url",
+            "write the URL with its scheme, for example \
+            http://load-tester.test/gate/check",
+        ),
+        hooks(vec![hook(json!({"timeout": "0s"}))], "spec.analysis.webhooks.timeout", timeout),
+        hooks(vec![hook(json!({"timeout": "2h"}))], "spec.analysis.webhooks.timeout", timeout),
+    ]
+}
+
+#[test]
+fn both_refuse_in_the_same_words() {
+    for Refused(change, field, sentence) in refused() {
+        let canary = with(&change);
+        assert_eq!(rules_say("Canary", &canary), [sentence], "{change}");
+        assert_eq!(serin_says(&canary), Err(format!("{field}: {sentence}")), "{change}");
+    }
 }
 
 #[test]
@@ -234,6 +610,22 @@ fn the_api_server_refuses_nonsense_with_a_sentence() {
     let template = json!({"spec": {"provider": {"type": "prometheus", "address": "prometheus:9090"}, "query": "1"}});
     let sentence = "write the URL with its scheme, for example http://prometheus.monitoring:9090";
     assert_eq!(rules_say("MetricTemplate", &template), [sentence]);
+    let other = |change: Value| {
+        let mut template = template.clone();
+        merge(&mut template["spec"]["provider"], &change);
+        rules_say("MetricTemplate", &template)
+    };
+    let queried = "Serin asks Prometheus, and whatever has its query API (Thanos, Mimir, VictoriaMetrics, managed Prometheus of \
+                   the clouds); write type prometheus";
+    let kinds = "influxdb datadog externalmetrics stackdriver cloudwatch newrelic graphite dynatrace keptn splunk";
+    for kind in kinds.split(' ') {
+        assert_eq!(other(json!({"type": kind, "address": null})), [queried]);
+    }
+    assert_eq!(other(json!({"address": null})), ["write the address, for example http://prometheus.monitoring:9090"]);
+    assert_eq!(
+        other(json!({"address": "http://prometheus", "region": "eu-west-1"})),
+        ["region is for CloudWatch, which Serin does not ask; leave it out"]
+    );
     let provider = |spec: Value| rules_say("AlertProvider", &json!({"spec": spec}));
     assert_eq!(
         provider(json!({"type": "slack", "channel": "releases"})),
@@ -308,7 +700,7 @@ fn good_specs_are_accepted() {
         metric(json!({"name": "errors", "templateRef": {"name": "errors", "namespace": "monitoring"},
             "templateVariables": {"path": "/"}, "thresholdRange": {"min": 0, "max": 0}})),
     ];
-    for change in good.iter().map(with).chain([flaggers_podinfo(), flaggers_gateway()]) {
+    for change in good.iter().map(with).chain([flaggers_gateway()]) {
         assert_eq!(rules_say("Canary", &change), Vec::<String>::new(), "{change}");
         assert_eq!(serin_says(&change), Ok(()), "{change}");
     }
@@ -321,6 +713,104 @@ fn good_specs_are_accepted() {
     ] {
         assert_eq!(rules_say("AlertProvider", &json!({"spec": spec})), Vec::<String>::new(), "{spec}");
     }
+}
+
+/// What the types can say; Serin can do it, or says that it cannot yet.
+#[test]
+fn all_that_is_flaggers_is_accepted_or_not_yet_supported() {
+    let hook = |kind: &str| json!({"type": kind, "name": format!("hook {kind}"), "url": "http://tester.test/"});
+    let kinds = [
+        "",
+        "confirm-rollout",
+        "pre-rollout",
+        "rollout",
+        "confirm-traffic-increase",
+        "confirm-promotion",
+        "post-rollout",
+        "rollback",
+        "event",
+    ];
+    let ab = json!([{"headers": {"x-user": {"exact": "a"}, "cookie": {"regex": "^(.*?;)?(type=insider)(;.*)?$"}}},
+        {"queryParams": {"user": {"prefix": "in"}, "team": {"suffix": "side"}}}]);
+    let scaled = |scaler: Value| json!({"autoscalerRef": scaler});
+    let later = [
+        json!({"provider": "gatewayapi:v1beta1"}),
+        without_route(json!({})),
+        without_route(
+            json!({"analysis": {"switchTraffic": true}, "service": {"portDiscovery": true, "headless": true}}),
+        ),
+        json!({"targetRef": {"apiVersion": "v1", "kind": "Service"}}),
+        scaled(json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": "web",
+            "primaryScalerReplicas": {"minReplicas": 2, "maxReplicas": 5}})),
+        scaled(
+            json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "web", "primaryScalerQueries": {"load": "sum(load)"}}),
+        ),
+        json!({"service": {"trafficDistribution": "PreferClose"}}),
+        json!({"service": {"timeout": "0s", "backendTimeout": "5s"}}),
+        json!({"service": {"rewrite": {"uri": "/", "authority": "app.example.com"}}}),
+        json!({"service": {"rewrite": {"uri": "/", "type": "ReplacePrefixMatch"}, "match": [{"uri": {"prefix": "/app"}}]}}),
+        json!({"service": {"headers": {"request": {"add": {"x-a": "b"}, "set": {"x-b": "c"}, "remove": ["x-c"]}, "response": {"remove": ["server"]}}}}),
+        json!({"service": {"mirror": [{"backendRef": {"name": "log", "port": 80}}]}}),
+        json!({"service": {"corsPolicy": {"allowOrigins": [{"exact": "https://*.example.com"}], "allowMethods": ["GET"], "maxAge": "24h",
+            "allowHeaders": ["x-a"], "exposeHeaders": ["x-b"], "allowCredentials": true}}}),
+        json!({"service": {"unmanagedMetadata": {"annotations": ["example.com/owner"], "labels": ["team"]}}}),
+        json!({"service": {"match": [{"name": "app", "uri": {"regex": "/a.*"}, "method": {"exact": "GET"}, "queryParams": {"a": {"exact": "b"}}}]}}),
+        iterating(json!({})),
+        iterating(json!({"match": ab})),
+        iterating(json!({"mirror": true, "mirrorWeight": 20})),
+        iterating(json!({"stepWeightPromotion": 20})),
+        json!({"analysis": {"mirror": true, "stepWeightPromotion": 100}}),
+        json!({"analysis": {"sessionAffinity": {"cookieName": "__Host-canary", "primaryCookieName": "primary", "path": "/", "domain": "example.com",
+            "secure": true, "httpOnly": true, "partitioned": true, "sameSite": "None", "maxAge": 3600}}}),
+        json!({"analysis": {"webhooks": kinds.map(hook)}}),
+        json!({"analysis": {"webhooks": [{"name": "test", "url": "https://tester.test/", "timeout": "3m", "retries": 3, "muteAlert": true,
+            "disableTLS": true, "metadata": {"cmd": "hey"}, "secretRef": {"name": "token"}}]}}),
+    ];
+    for change in &later {
+        let canary = with(change);
+        assert_eq!(rules_say("Canary", &canary), Vec::<String>::new(), "{change}");
+        let said = serin_says(&canary);
+        assert!(
+            said.as_ref().map_or_else(|said| said.ends_with("is not supported yet; leave it out"), |()| true),
+            "{change}: {said:?}"
+        );
+        let read: Canary = serde_json::from_value(canary.clone()).expect("it can be read");
+        let again: Canary = serde_json::from_value(json!(read)).expect("it can be read again");
+        assert_eq!(read.spec, again.spec, "{change}");
+    }
+}
+
+#[test]
+fn what_is_odd_and_harmless_is_accepted() {
+    let odd = [
+        json!({"analysis": {"threshold": 0}}),
+        json!({"analysis": {"interval": "5s"}}),
+        json!({"analysis": {"stepWeights": null}, "skipAnalysis": true}),
+        json!({"analysis": {"match": [], "webhooks": [], "mirror": false}}),
+        json!({"service": {"gateways": [], "delegation": false, "meshName": "", "match": [{"port": 0, "ignoreUriCase": false}]}}),
+    ];
+    for change in &odd {
+        assert_eq!(rules_say("Canary", &with(change)), Vec::<String>::new(), "{change}");
+        assert_eq!(serin_says(&with(change)), Ok(()), "{change}");
+    }
+}
+
+/// Nothing of it is dropped in silence: what Serin cannot do is said, field by field.
+#[test]
+fn flaggers_manifest_for_istio_is_refused_field_by_field() {
+    let mut said = rules_say("Canary", &flaggers_podinfo());
+    said.sort();
+    let first: Vec<_> = said.iter().map(|sentence| sentence.split([';', ',']).next().unwrap_or_default()).collect();
+    assert_eq!(
+        first,
+        [
+            "the Gateway API's retries are experimental",
+            "these are Istio's gateways",
+            "this goes into an Istio DestinationRule"
+        ]
+    );
+    let refused = serin_says(&flaggers_podinfo()).unwrap_err();
+    assert!(refused.starts_with("spec.service.gateways: these are Istio's gateways"), "{refused}");
 }
 
 #[test]

@@ -297,7 +297,7 @@ async fn other_kinds_are_refused_with_a_reason() {
         cluster.settle().await;
         let stalled = cluster.condition("Stalled");
         assert!(stalled.starts_with("True InvalidSpec: spec.targetRef.kind: "), "{stalled}");
-        assert!(stalled.contains(sentence) && stalled.contains("write Deployment or DaemonSet"), "{stalled}");
+        assert!(stalled.contains(sentence) && stalled.contains("write Deployment, DaemonSet or Service"), "{stalled}");
         cluster.delete_canary();
         cluster.settle().await;
         assert_eq!(cluster.find(CANARIES, NAME), None, "{kind}");
@@ -322,7 +322,7 @@ fn the_api_server_says_the_same_at_once() {
     for (kind, _) in REFUSED {
         let [sentence] = said(kind).try_into().unwrap_or_else(|said| panic!("{kind}: one sentence, not {said:?}"));
         let refusal = serin::api::target_kind(kind).unwrap_err().to_string();
-        assert!(sentence.contains("write Deployment or DaemonSet"), "{sentence}");
+        assert!(sentence.contains("write Deployment, DaemonSet or Service"), "{sentence}");
         assert_eq!(kind == "StatefulSet", refusal.ends_with(&sentence), "{refusal}");
     }
 }

@@ -1,12 +1,14 @@
 //! `Canary`: one app whose new versions are rolled out step by step.
 
-use super::alert::Alert;
-use super::route::{HttpMatch, ParentReference};
+use super::analysis::Analysis;
+use super::schema::any_object;
+use super::sentences;
+use super::service::Service;
 use super::status::CanaryStatus;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Rolls out every new version of one app step by step, and takes it back when its metrics are bad.
@@ -32,10 +34,43 @@ use std::collections::BTreeMap;
     printcolumn = r#"{"name":"Since","type":"date","jsonPath":".status.lastTransitionTime","description":"When phase or weight changed last."}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = (
+        "!has(self.analysis) || (has(self.skipAnalysis) && self.skipAnalysis) || has(self.analysis.iterations) || has(self.analysis.stepWeight) || has(self.analysis.stepWeights)",
+        sentences::STRATEGY,
+    ),
+    validation = (
+        "!has(self.provider) || self.provider != 'kubernetes' || !has(self.analysis) || !(has(self.analysis.stepWeight) || has(self.analysis.stepWeights))",
+        sentences::KUBERNETES_WEIGHTS,
+    ),
+    validation = (
+        "!has(self.provider) || self.provider != 'kubernetes' || !has(self.analysis) || !(has(self.analysis.match) || (has(self.analysis.mirror) && self.analysis.mirror) || has(self.analysis.sessionAffinity) || has(self.analysis.stepWeightPromotion))",
+        sentences::KUBERNETES_ANALYSIS,
+    ),
+    validation = (
+        "!has(self.provider) || self.provider != 'kubernetes' || !(has(self.service.gatewayRefs) || has(self.service.hosts) || has(self.service.match) || has(self.service.timeout) || has(self.service.backendTimeout) || has(self.service.rewrite) || has(self.service.headers) || has(self.service.mirror) || has(self.service.corsPolicy))",
+        sentences::KUBERNETES_SERVICE,
+    ),
+    validation = (
+        "!has(self.provider) || self.provider == 'kubernetes' || !has(self.analysis) || !has(self.analysis.switchTraffic) || !self.analysis.switchTraffic",
+        sentences::SWITCH_TRAFFIC,
+    ),
+    validation = (
+        "!has(self.provider) || self.provider != 'kubernetes' || self.targetRef.kind != 'Service'",
+        sentences::TARGET_SERVICE,
+    ),
+    validation = (
+        "self.targetRef.kind != 'Service' || !has(self.service.name) || self.service.name == self.targetRef.name",
+        sentences::SERVICE_NAME,
+    ),
+    validation = ("!has(self.autoscalerRef) || self.targetRef.kind == 'Deployment'", sentences::SCALER_TARGET)
+)]
 pub struct CanarySpec {
-    /// What splits the traffic. Default: the operator's `--mesh-provider`.
+    /// What moves the traffic: `gatewayapi:v1` or `gatewayapi:v1beta1` an HTTPRoute, `kubernetes` the Services alone
+    /// (blue/green). Default: the operator's `--mesh-provider`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provider: Option<Provider>,
+    #[x_kube(validation = ("self in ['gatewayapi:v1', 'gatewayapi:v1beta1', 'kubernetes']", sentences::PROVIDER))]
+    pub provider: Option<String>,
 
     /// URL of the Prometheus that the built-in metrics and inline queries are asked of. Default: the operator's
     /// `--metrics-server`.
@@ -45,6 +80,10 @@ pub struct CanarySpec {
 
     /// The workload whose new versions are rolled out.
     pub target_ref: TargetRef,
+
+    /// What scales the target; the primary gets one like it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaler_ref: Option<AutoscalerRef>,
 
     /// Seconds that pods or route may take to become as asked before the version is taken back. Default: 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,27 +109,79 @@ pub struct CanarySpec {
     /// Serin made them. Without it they stay, and lead to the target. Either way the app serves throughout.
     #[serde(default)]
     pub revert_on_deletion: bool,
+
+    /// Refused: Serin splits no Ingress. Write `service.gatewayRefs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    #[x_kube(validation = ("false", sentences::INGRESS_REF))]
+    pub ingress_ref: Option<Value>,
+
+    /// Refused: Serin splits no ApisixRoute. Write `service.gatewayRefs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    #[x_kube(validation = ("false", sentences::ROUTE_REF))]
+    pub route_ref: Option<Value>,
+
+    /// Refused: Serin makes no Gloo Upstreams. Write `service.gatewayRefs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    #[x_kube(validation = ("false", sentences::UPSTREAM_REF))]
+    pub upstream_ref: Option<Value>,
+
+    /// Refused: the old name. Write `analysis`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    #[x_kube(validation = ("false", sentences::CANARY_ANALYSIS))]
+    pub canary_analysis: Option<Value>,
 }
 
-/// What splits the traffic.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+/// What moves the traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provider {
     /// An HTTPRoute of the Gateway API.
-    #[serde(rename = "gatewayapi:v1")]
     GatewayApiV1,
+    /// An HTTPRoute of the Gateway API, on a cluster that has not its version v1.
+    GatewayApiV1Beta1,
+    /// Services alone.
+    Kubernetes,
+}
+
+impl Provider {
+    /// All that Serin knows.
+    pub const ALL: [Self; 3] = [Self::GatewayApiV1, Self::GatewayApiV1Beta1, Self::Kubernetes];
+
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GatewayApiV1 => "gatewayapi:v1",
+            Self::GatewayApiV1Beta1 => "gatewayapi:v1beta1",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
+
+    /// The provider of a name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|provider| provider.name() == name)
+    }
 }
 
 /// A workload in the Canary's namespace.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.apiVersion) || self.apiVersion == (self.kind == 'Service' ? 'v1' : 'apps/v1')",
+    sentences::TARGET_VERSION,
+))]
 pub struct TargetRef {
-    /// `apps/v1`.
+    /// `apps/v1`, or `v1` for a Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
-    /// `Deployment` or `DaemonSet`.
+    /// `Deployment`, `DaemonSet` or `Service`.
     #[x_kube(
-        validation = ("self != 'StatefulSet'", "a StatefulSet's pods have names and volumes of their own, which a second version beside them cannot share; write Deployment or DaemonSet"),
-        validation = ("self in ['Deployment', 'DaemonSet', 'StatefulSet']", "this kind cannot be rolled out; write Deployment or DaemonSet")
+        validation = ("self != 'StatefulSet'", "a StatefulSet's pods have names and volumes of their own, which a second version beside them cannot share; write Deployment, DaemonSet or Service"),
+        validation = ("self in ['Deployment', 'DaemonSet', 'Service', 'StatefulSet']", "this kind cannot be rolled out; write Deployment, DaemonSet or Service")
     )]
     pub kind: String,
     /// Its name.
@@ -98,178 +189,49 @@ pub struct TargetRef {
     pub name: String,
 }
 
-/// How the app is reached: Services `<name>`, `<name>-primary` and `<name>-canary`, and a route.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+/// What scales the target.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Service {
-    /// Name of the Service that the app's clients use, and of the route. Default: the target's name.
+#[x_kube(validation = (
+    "self.kind != 'HorizontalPodAutoscaler' || !has(self.primaryScalerQueries) || self.primaryScalerQueries.size() == 0",
+    sentences::SCALER_QUERIES,
+))]
+pub struct AutoscalerRef {
+    /// `autoscaling/v2` or `keda.sh/v1alpha1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 55))]
-    pub name: Option<String>,
-    /// The Service's port.
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: i32,
-    /// The port's name. Default: `http`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port_name: Option<String>,
-    /// The pods' port, by number or name. Default: the Service's port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "int_or_string")]
-    pub target_port: Option<IntOrString>,
-    /// The port's application protocol, for example `kubernetes.io/h2c`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub app_protocol: Option<String>,
-    /// The Gateways that the route belongs to. Needed when there is no HTTPRoute of this name yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
-    pub gateway_refs: Vec<ParentReference>,
-    /// The host names that the route answers to. Default: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hosts: Vec<String>,
-    /// How long a request may take, for example `15s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    pub timeout: Option<String>,
-    /// The requests that the route takes. Default: every path.
-    #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
-    pub matches: Vec<HttpMatch>,
-    /// Labels and annotations of the Service that the app's clients use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub apex: Option<Metadata>,
-    /// Labels and annotations of the primary's Service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub primary: Option<Metadata>,
-    /// Labels and annotations of the canary's Service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub canary: Option<Metadata>,
-}
-
-/// Without the alternatives that `IntOrString` brings along: API servers before 1.22 cannot explain them.
-fn int_or_string(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({"x-kubernetes-int-or-string": true})
-}
-
-/// Labels and annotations.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
-pub struct Metadata {
-    /// Labels.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    /// Annotations.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-}
-
-/// How a new version is judged.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("has(self.stepWeight) != has(self.stepWeights)", "write either stepWeight (for example 10) or stepWeights (for example [10, 30, 60])"),
-    validation = ("!has(self.stepWeights) || !has(self.maxWeight)", "maxWeight goes with stepWeight; with stepWeights the last element is the maximum, so leave maxWeight out"),
-    validation = ("!has(self.stepWeights) || (self.stepWeights.isSorted() && self.stepWeights.all(i, self.stepWeights.filter(j, j == i).size() == 1))", "stepWeights must rise: write each weight once, in ascending order")
-)]
-pub struct Analysis {
-    /// How long each step lasts, and the time between two checks; at least `1s`.
-    #[schemars(regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    #[x_kube(validation = ("duration(self) >= duration('1s')", "interval must be at least 1s"))]
-    pub interval: String,
-    /// Failed checks after which the version is taken back. Default: 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub threshold: Option<i32>,
-    /// The highest weight, in percent. Default: 100.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100))]
-    pub max_weight: Option<i32>,
-    /// By how many percent the weight rises at each step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100))]
-    pub step_weight: Option<i32>,
-    /// The weights to go through, in percent, in ascending order.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 100), inner(range(min = 1, max = 100)))]
-    pub step_weights: Option<Vec<i32>>,
-    /// Percent of the primary's pods that must be available. Default: 100.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100))]
-    pub primary_ready_threshold: Option<i32>,
-    /// Percent of the canary's pods that must be available. Default: 100.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100))]
-    pub canary_ready_threshold: Option<i32>,
-    /// What is measured; every metric must be within its range.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
-    pub metrics: Vec<Metric>,
-    /// Who is told what happens. Without any, the operator's default alerts are sent.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
-    pub alerts: Vec<Alert>,
-    /// Checks in a row without a usable answer after which `onInconclusive` decides. Default: as many as `threshold`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub inconclusive_limit: Option<i32>,
-    /// What happens when the metrics say nothing for too long. Default: Rollback.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_inconclusive: Option<OnInconclusive>,
-}
-
-/// What happens when the metrics say nothing for too long.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-pub enum OnInconclusive {
-    /// What cannot be seen is not trusted: take the version back.
-    Rollback,
-    /// Keep the weight and go on asking.
-    Hold,
-}
-
-/// One measurement and the range it must stay in.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("has(self.templateRef) || has(self.query) || self.name in ['request-success-rate', 'request-duration']", "a metric needs a templateRef or a query, or one of the built-in names request-success-rate and request-duration"),
-    validation = ("!(has(self.templateRef) && has(self.query))", "write either templateRef or query, not both"),
-    validation = ("has(self.thresholdRange) || has(self.threshold)", "a metric needs a thresholdRange, for example {min: 99}")
-)]
-pub struct Metric {
-    /// Its name; `request-success-rate` (percent) and `request-duration` (p99 in milliseconds) are built in.
-    #[schemars(length(min = 1))]
+    pub api_version: Option<String>,
+    /// `HorizontalPodAutoscaler` or `ScaledObject`.
+    #[x_kube(validation = ("self in ['HorizontalPodAutoscaler', 'ScaledObject']", sentences::SCALER_KIND))]
+    pub kind: String,
+    /// Its name.
+    #[schemars(length(min = 1, max = 245))]
     pub name: String,
-    /// The window that the query looks back on. Default: `1m`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    pub interval: Option<String>,
-    /// Deprecated: write `thresholdRange`. For `request-success-rate` the minimum, else the maximum.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub threshold: Option<f64>,
-    /// The range of good values.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub threshold_range: Option<ThresholdRange>,
-    /// The MetricTemplate that holds the query.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub template_ref: Option<NamespacedRef>,
-    /// Values for `{{ variables.… }}` in the template.
+    /// For a ScaledObject: the primary's queries, by the name of the trigger. Default: the target's, with its name
+    /// replaced by the primary's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub template_variables: BTreeMap<String, String>,
-    /// A query of its own, asked of `metricsServer`.
+    #[schemars(extend("maxProperties" = 32))]
+    pub primary_scaler_queries: BTreeMap<String, String>,
+    /// How many pods the primary may have. Default: as many as the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub query: Option<String>,
+    pub primary_scaler_replicas: Option<PrimaryScalerReplicas>,
 }
 
-/// The range of good values; both ends belong to it.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, KubeSchema)]
-#[x_kube(
-    validation = ("has(self.min) || has(self.max)", "thresholdRange needs min, max or both"),
-    validation = ("!has(self.min) || !has(self.max) || self.min <= self.max", "thresholdRange.min must not be above thresholdRange.max")
-)]
-pub struct ThresholdRange {
-    /// The lowest good value.
+/// How many pods the primary may have.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
+    sentences::SCALER_REPLICAS,
+))]
+pub struct PrimaryScalerReplicas {
+    /// The least. Default: the target's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<f64>,
-    /// The highest good value.
+    #[schemars(range(min = 1))]
+    pub min_replicas: Option<i32>,
+    /// The most. Default: the target's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<f64>,
+    #[schemars(range(min = 1))]
+    pub max_replicas: Option<i32>,
 }
 
 /// An object by name.

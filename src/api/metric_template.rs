@@ -1,5 +1,6 @@
 //! `MetricTemplate`: a query that many Canaries can share.
 
+use super::sentences;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,13 +31,16 @@ pub struct MetricTemplateSpec {
 /// Where a query is asked.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.type != 'prometheus' || has(self.address)", sentences::TEMPLATE_ADDRESS))]
 pub struct MetricProvider {
-    /// The kind of system.
+    /// The kind of system: `prometheus`, which is also whatever has its query API.
     #[serde(rename = "type")]
-    pub kind: ProviderType,
+    #[x_kube(validation = ("self == 'prometheus'", sentences::TEMPLATE_TYPE))]
+    pub kind: String,
     /// Its URL, for example `http://prometheus.monitoring:9090`.
     #[x_kube(validation = ("self.startsWith('http://') || self.startsWith('https://')", "write the URL with its scheme, for example http://prometheus.monitoring:9090"))]
-    pub address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Headers that are sent with the query.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Vec<String>>,
@@ -46,14 +50,26 @@ pub struct MetricProvider {
     /// Accept any certificate. Only for tests.
     #[serde(default)]
     pub insecure_skip_verify: bool,
+
+    /// Refused: CloudWatch's. Leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("self == ''", sentences::TEMPLATE_REGION))]
+    pub region: Option<String>,
 }
 
-/// The kinds of systems that can be asked.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ProviderType {
-    /// Prometheus, or anything with its query API.
-    Prometheus,
+impl MetricProvider {
+    /// Where the query is asked.
+    ///
+    /// # Errors
+    /// Says what to write instead, as the CRD's rules do at apply time.
+    pub fn asked(&self) -> Result<&str, &'static str> {
+        match &self.address {
+            _ if self.kind != "prometheus" => Err(sentences::TEMPLATE_TYPE),
+            _ if self.region.as_ref().is_some_and(|region| !region.is_empty()) => Err(sentences::TEMPLATE_REGION),
+            Some(address) => Ok(address),
+            None => Err(sentences::TEMPLATE_ADDRESS),
+        }
+    }
 }
 
 /// An object in the same namespace.

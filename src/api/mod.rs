@@ -6,25 +6,33 @@
 #![allow(unreachable_pub, reason = "the derive of KubeSchema writes a second, private struct for each")]
 
 mod alert;
+mod analysis;
 mod canary;
 mod conditions;
 mod convert;
 mod metric_template;
 mod route;
+mod schema;
+mod sentences;
+mod service;
 mod status;
+mod webhook;
 
 pub use alert::{Alert, AlertProvider, AlertProviderSpec, AlertProviderType, AlertSeverity};
-pub use canary::{
-    Analysis, Canary, CanarySpec, Metadata, Metric, NamespacedRef, OnInconclusive, Provider, Service, TargetRef,
-    ThresholdRange,
-};
+pub use analysis::{Analysis, Metric, OnInconclusive, RequestMatch, SameSite, SessionAffinity, ThresholdRange};
+pub use canary::{AutoscalerRef, Canary, CanarySpec, NamespacedRef, PrimaryScalerReplicas, Provider, TargetRef};
 pub use conditions::{Summary, set_conditions};
 pub use convert::{
-    Defaults, InvalidSpec, InvalidStatus, duration, farewell, plan, record, refused, state, target_kind,
+    Defaults, InvalidSpec, InvalidStatus, duration, farewell, plan, provider, record, refused, state, target_kind,
 };
-pub use metric_template::{LocalRef, MetricProvider, MetricTemplate, MetricTemplateSpec, ProviderType};
-pub use route::{HeaderMatch, HttpMatch, ParentReference, StringMatch};
+pub use metric_template::{LocalRef, MetricProvider, MetricTemplate, MetricTemplateSpec};
+pub use route::{
+    BackendReference, CorsPolicy, HeaderOperations, Headers, HttpMatch, MirrorTo, ParentReference, Rewrite,
+    RewriteType, StringMatch,
+};
+pub use service::{Metadata, Service, TrafficDistribution, UnmanagedMetadata};
 pub use status::{CanaryStatus, CheckStatus, HistoryEntry, RevisionStatus, TargetStatus, WaitingStatus};
+pub use webhook::{Webhook, WebhookType};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

@@ -2,7 +2,7 @@
 
 use super::cache::Key;
 use super::context::{Context, canary_key};
-use crate::api::{Canary, HeaderMatch, HttpMatch, InvalidSpec, Metadata, Provider, Service, StringMatch};
+use crate::api::{Canary, HttpMatch, InvalidSpec, Metadata, Service, StringMatch, provider};
 use crate::mesh::{self, Mesh};
 use crate::object;
 use crate::workload::configs::{Config, Kind};
@@ -33,10 +33,7 @@ impl Rollout {
         let key = canary_key(canary);
         let spec = &canary.spec;
         let service = &spec.service;
-        let provider = match spec.provider {
-            Some(Provider::GatewayApiV1) => "gatewayapi:v1",
-            None => &context.settings.provider,
-        };
+        let provider = provider(spec, &context.settings.provider)?.name();
         let mesh = mesh::by_name(provider).ok_or_else(|| unknown_provider(provider))?;
         let workload = workload_of(context, canary, &key)?;
         let name = service.name.clone().unwrap_or_else(|| spec.target_ref.name.clone());
@@ -189,14 +186,14 @@ fn route(service: &Service) -> mesh::Route {
 
 /// One match, as the Gateway API writes it.
 fn http_match(wanted: &HttpMatch) -> Value {
-    let HttpMatch { uri, headers } = wanted;
+    let HttpMatch { uri, headers, .. } = wanted;
     let mut written = json!({});
-    if let Some(StringMatch { exact, prefix, regex }) = uri {
+    if let Some(StringMatch { exact, prefix, regex, .. }) = uri {
         let kinds = [("Exact", exact), ("PathPrefix", prefix), ("RegularExpression", regex)];
         let path = kinds.into_iter().find_map(|(kind, value)| Some(json!({"type": kind, "value": value.as_ref()?})));
         written["path"] = path.unwrap_or_else(|| json!({"type": "PathPrefix", "value": "/"}));
     }
-    let header = |(name, HeaderMatch { exact, regex }): (&String, &HeaderMatch)| {
+    let header = |(name, StringMatch { exact, regex, .. }): (&String, &StringMatch)| {
         let kinds = [("Exact", exact), ("RegularExpression", regex)];
         kinds.into_iter().find_map(|(kind, value)| Some(json!({"type": kind, "name": name, "value": value.as_ref()?})))
     };

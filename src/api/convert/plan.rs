@@ -1,7 +1,9 @@
 //! Spec → [`Plan`].
 
-use crate::api::canary::{Analysis, CanarySpec, Metric, OnInconclusive as WireOnInconclusive, Service};
-use crate::api::route::{HeaderMatch, HttpMatch, StringMatch};
+use super::not_yet::not_yet;
+use super::refusals::refusals;
+use crate::api::analysis::{Analysis, Metric, OnInconclusive as WireOnInconclusive};
+use crate::api::canary::CanarySpec;
 use crate::domain::{InvalidPlan, Limits, OnInconclusive, Percent, Plan, Steps, Weight};
 use jiff::SignedDuration;
 use std::collections::BTreeSet;
@@ -27,9 +29,12 @@ pub enum InvalidSpec {
     /// Steps that are none.
     #[error("spec.analysis: {0}")]
     Steps(InvalidPlan),
-    /// Both or neither of the two ways to write steps.
-    #[error("spec.analysis: write either stepWeight (for example 10) or stepWeights (for example [10, 30, 60])")]
-    StepsTwice,
+    /// What a rule of the CRD refuses, in the same words.
+    #[error("{0}: {1}")]
+    Refused(&'static str, &'static str),
+    /// What only a newer Serin can do.
+    #[error("{0} is not supported yet; leave it out")]
+    NotYet(&'static str),
     /// A duration that is none.
     #[error("{field}: {text:?} is not a duration; write for example 30s, 1m or 1m30s")]
     Duration {
@@ -65,29 +70,20 @@ pub enum InvalidSpec {
     /// A metric with two queries.
     #[error("spec.analysis.metrics: {0}: write either templateRef or query, not both")]
     QueryTwice(String),
-    /// A maximum beside steps that have their own.
-    #[error(
-        "spec.analysis: maxWeight goes with stepWeight; with stepWeights the last element is the maximum, so leave \
-         maxWeight out"
-    )]
-    MaxWeight,
     /// An address without a scheme.
     #[error("spec.metricsServer: write the URL with its scheme, for example http://prometheus.monitoring:9090")]
     MetricsServer,
-    /// A comparison with nothing, or with two things.
-    #[error("spec.service.match: {0}: write exactly one of {1}")]
-    Match(&'static str, &'static str),
     /// A metric name that appears twice.
     #[error("spec.analysis.metrics: {0} appears twice; give each metric a name of its own")]
     SameName(String),
     /// A target whose two versions could not run side by side.
     #[error(
         "spec.targetRef.kind: a StatefulSet's pods have names and volumes of their own, which a second version beside \
-         them cannot share; write Deployment or DaemonSet"
+         them cannot share; write Deployment, DaemonSet or Service"
     )]
     StatefulSet,
     /// A target that nobody knows how to roll out.
-    #[error("spec.targetRef.kind: {0} cannot be rolled out; write Deployment or DaemonSet")]
+    #[error("spec.targetRef.kind: {0} cannot be rolled out; write Deployment, DaemonSet or Service")]
     TargetKind(String),
     /// Something that the other layers refuse.
     #[error("{0}")]
@@ -101,10 +97,11 @@ pub enum InvalidSpec {
 /// knows rules.
 pub fn plan(spec: &CanarySpec, defaults: &Defaults) -> Result<Plan, InvalidSpec> {
     target_kind(&spec.target_ref.kind)?;
-    service(&spec.service)?;
+    refusals(spec)?;
     if spec.metrics_server.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
         return Err(InvalidSpec::MetricsServer);
     }
+    not_yet(spec)?;
     let seconds = spec.progress_deadline_seconds.unwrap_or(PROGRESS_DEADLINE_SECONDS);
     let progress_deadline = SignedDuration::from_secs(within("spec.progressDeadlineSeconds", seconds, 1, i32::MAX)?);
     let plan = Plan {
@@ -154,7 +151,7 @@ pub fn farewell(defaults: &Defaults) -> Plan {
 /// Says why not, and what to write instead.
 pub fn target_kind(kind: &str) -> Result<&str, InvalidSpec> {
     match kind {
-        "Deployment" | "DaemonSet" => Ok(kind),
+        "Deployment" | "DaemonSet" | "Service" => Ok(kind),
         "StatefulSet" => Err(InvalidSpec::StatefulSet),
         _ => Err(InvalidSpec::TargetKind(kind.to_owned())),
     }
@@ -165,7 +162,8 @@ fn with_analysis(plan: &Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> 
     if interval < SignedDuration::from_secs(1) {
         return Err(InvalidSpec::Interval);
     }
-    let threshold = count("spec.analysis.threshold", analysis.threshold.unwrap_or(1))?;
+    let threshold = within("spec.analysis.threshold", analysis.threshold.unwrap_or(1), 0, i32::MAX)?;
+    let threshold = u32::try_from(threshold).unwrap_or(u32::MAX).max(1);
     let inconclusive_limit = analysis.inconclusive_limit.map(|limit| count("spec.analysis.inconclusiveLimit", limit));
     let percent = |field, number: Option<i32>| {
         number.map_or(Ok(Percent::ALL), |number| {
@@ -189,23 +187,6 @@ fn with_analysis(plan: &Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> 
     })
 }
 
-fn service(service: &Service) -> Result<(), InvalidSpec> {
-    if let Some(timeout) = &service.timeout {
-        duration("spec.service.timeout", timeout)?;
-    }
-    for HttpMatch { uri, headers } in &service.matches {
-        if let Some(StringMatch { exact, prefix, regex }) = uri
-            && [exact, prefix, regex].into_iter().flatten().count() != 1
-        {
-            return Err(InvalidSpec::Match("uri", "exact, prefix and regex"));
-        }
-        if headers.values().any(|HeaderMatch { exact, regex }| exact.is_some() == regex.is_some()) {
-            return Err(InvalidSpec::Match("headers", "exact and regex"));
-        }
-    }
-    Ok(())
-}
-
 fn steps(analysis: &Analysis) -> Result<Steps, InvalidSpec> {
     let weight = |field, number| {
         let number = within(field, number, 1, 100)?;
@@ -216,12 +197,12 @@ fn steps(analysis: &Analysis) -> Result<Steps, InvalidSpec> {
             weight("spec.analysis.stepWeight", step)?,
             weight("spec.analysis.maxWeight", analysis.max_weight.unwrap_or(100))?,
         ),
-        (None, Some(_)) if analysis.max_weight.is_some() => return Err(InvalidSpec::MaxWeight),
         (None, Some(weights)) => {
             let weights = weights.iter().map(|number| weight("spec.analysis.stepWeights", *number));
             Steps::new(weights.collect::<Result<_, _>>()?)
         }
-        (Some(_), Some(_)) | (None, None) => return Err(InvalidSpec::StepsTwice),
+        // `skipAnalysis`: all other cases are refused before.
+        (Some(_), Some(_)) | (None, None) => return Ok(Steps::at_once()),
     }
     .map_err(InvalidSpec::Steps)
 }

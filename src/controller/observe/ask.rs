@@ -112,9 +112,11 @@ async fn query(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: 
             listed(context, namespace).await?;
         }
         let (template, credentials) = template(context, namespace, &reference.name).await?;
+        let refused = |why| Unknown::NotAsked(format!("MetricTemplate {}: spec.provider: {why}", reference.name));
+        let address = template.provider.asked().map_err(refused)?.to_owned();
         let headers = template.provider.headers.iter();
         return Ok(Query {
-            address: template.provider.address.clone(),
+            address,
             text: fill(&template.query)?,
             headers: headers
                 .flat_map(|(name, values)| values.iter().map(|value| (name.clone(), value.clone())))
