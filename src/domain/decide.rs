@@ -3,6 +3,7 @@
 //! Invariant: [`decide`] is total and deterministic. It never raises the canary's weight but by one step, after a
 //! round in which every metric passed, and it lowers it in the pass that has a reason to.
 
+mod capacity;
 mod note;
 #[cfg(test)]
 mod properties;
@@ -166,7 +167,7 @@ fn analyse(
         return hindered(plan, state, analysis, seen.now, pending, verdict.is_some());
     }
     if plan.skip_analysis {
-        return promotion(state, analysis.weight, seen.now, target, "its pods are ready, and the analysis is skipped");
+        return promotion(state, analysis.weight, seen, target, "its pods are ready, and the analysis is skipped");
     }
     match (verdict, plan.steps.after(analysis.weight)) {
         (None, Some(_)) if analysis.weight == Weight::ZERO => {
@@ -174,7 +175,7 @@ fn analyse(
         }
         (None, _) => dwell(plan, state, analysis),
         (Some(_), Some(_)) => advance(plan, state, analysis, seen.now, "every check passed"),
-        (Some(_), None) => promotion(state, analysis.weight, seen.now, target, "every check passed at the last step"),
+        (Some(_), None) => promotion(state, analysis.weight, seen, target, "every check passed at the last step"),
     }
 }
 
@@ -194,7 +195,11 @@ fn promote(plan: &Plan, state: &State, promotion: &Promotion, seen: &World, targ
     }
     let pods = seen.primary.as_ref().map(|primary| primary.pods).unwrap_or_default();
     let runs = seen.primary.as_ref().and_then(|primary| primary.revision.as_ref());
-    let ready = runs.is_some() && runs == state.primary_revision() && pods.ready(plan.primary_ready);
+    let enough = |primary| capacity::suffices(primary, plan.primary_ready, state.replicas, Weight::FULL);
+    let ready = runs.is_some()
+        && runs == state.primary_revision()
+        && pods.ready(plan.primary_ready)
+        && seen.primary.as_ref().is_some_and(enough);
     let deadline = later(promotion.since, plan.progress_deadline);
 
     match &promotion.undo {
@@ -250,8 +255,15 @@ fn finalise(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: 
 
 /// The app is handed back to its own workload, or, if that cannot be trusted, stays on the primary.
 fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
-    let at =
-        |stage| State { phase: Phase::Terminating { since: seen.now, stage }, canary: CanaryPods::Up, ..state.clone() };
+    // Pods that carried everything are as many as the target needs, whatever it had when it was last asked.
+    let replicas = match &seen.primary {
+        Some(Primary { pods, most: Some(_), .. }) => state.replicas.max(pods.wanted),
+        Some(_) | None => state.replicas,
+    };
+    let at = |stage| {
+        let phase = Phase::Terminating { since: seen.now, stage };
+        State { phase, canary: CanaryPods::Up, replicas, ..state.clone() }
+    };
     let keep = |why: &str| {
         let note = Note::warning(Reason::PrimaryKept, format!("the primary goes on serving: {why}"));
         go(at(Farewell::Kept), Waiting::Nothing, vec![note])
@@ -501,11 +513,11 @@ fn dwell(plan: &Plan, state: &State, analysis: &Analysis) -> Decision {
     Decision { state: state.clone(), notes: vec![], waiting: None, wake: Some(until) }
 }
 
-fn promotion(state: &State, weight: Weight, now: Timestamp, target: &TargetSeen, why: &str) -> Decision {
+fn promotion(state: &State, weight: Weight, seen: &World, target: &TargetSeen, why: &str) -> Decision {
     let revision = state.candidate().map(ToString::to_string).unwrap_or_default();
-    let next = Promotion { weight, since: now, undo: None };
+    let next = Promotion { weight, since: seen.now, undo: None };
     let note = Note::new(Reason::Promoting, format!("the primary is given revision {revision}: {why}"));
-    let replicas = target.replicas.max(1);
+    let replicas = capacity::needed(seen.primary.as_ref(), target.replicas, weight);
     go(State { phase: Phase::Promoting(next), replicas, ..state.clone() }, Waiting::PrimaryMissing, vec![note])
 }
 

@@ -20,7 +20,6 @@ pub(super) fn not_yet(spec: &CanarySpec) -> Result<(), InvalidSpec> {
     said(spec.provider.as_deref() == Some("gatewayapi:v1beta1"), "spec.provider: gatewayapi:v1beta1")?;
     said(spec.provider.as_deref() == Some("kubernetes"), "spec.provider: kubernetes")?;
     said(spec.target_ref.kind == "Service", "spec.targetRef.kind: Service")?;
-    said(spec.autoscaler_ref.is_some(), "spec.autoscalerRef")?;
     said(service.traffic_distribution.is_some(), "spec.service.trafficDistribution")?;
     said(service.port_discovery, "spec.service.portDiscovery")?;
     said(service.headless, "spec.service.headless")?;
