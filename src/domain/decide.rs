@@ -200,6 +200,7 @@ fn promote(plan: &Plan, state: &State, promotion: &Promotion, seen: &World, targ
         && runs == state.primary_revision()
         && pods.ready(plan.primary_ready)
         && seen.primary.as_ref().is_some_and(enough);
+    let pods = seen.primary.as_ref().map_or(pods, |primary| capacity::asked_for(primary, state.replicas));
     let deadline = later(promotion.since, plan.progress_deadline);
 
     match &promotion.undo {

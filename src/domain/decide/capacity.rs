@@ -3,7 +3,7 @@
 //! Invariant: a primary with an autoscaler, which may have shrunk it while the canary answered in its place, gets no share
 //! that it has too few pods for. One without has the number of pods that the app is meant to have, which is waited for.
 
-use crate::domain::{Percent, Primary, Weight};
+use crate::domain::{Percent, Pods, Primary, Weight};
 
 /// How many pods the primary needs for all requests, of which the canary now answers `weight` with `canary` pods, and the
 /// primary the rest with its own. What either has says how many would do for everything, and says it rather too high;
@@ -29,10 +29,15 @@ pub(super) fn suffices(primary: &Primary, ready: Percent, replicas: u32, share: 
     primary.pods.available >= ready.of(part)
 }
 
+/// The primary's pods, of as many as it needs.
+pub(super) fn asked_for(primary: &Primary, replicas: u32) -> Pods {
+    let wanted = primary.most.map_or(0, |most| replicas.min(most)).max(primary.pods.wanted);
+    Pods { wanted, ..primary.pods }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Pods;
     use proptest::prelude::*;
 
     fn primary(pods: u32, most: Option<u32>) -> Primary {

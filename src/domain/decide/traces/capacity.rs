@@ -1,8 +1,10 @@
 //! A primary with an autoscaler gets no traffic that it has too few pods for.
 
 use super::cluster::{Cluster, weight};
-use crate::domain::Phase;
+use crate::domain::{Answers, Percent, Phase, Pods, State, Weight, decide};
 use insta::assert_snapshot;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 /// At rest with autoscalers that give four pods at most.
 fn autoscaled() -> Cluster {
@@ -89,4 +91,64 @@ fn an_app_that_is_handed_back_has_as_many_pods_as_its_primary() {
     cluster.deleted = true;
     cluster.settle();
     assert_eq!(cluster.target.unwrap().replicas, 4);
+}
+
+fn is_promoting(state: &State) -> bool {
+    matches!(state.phase, Phase::Promoting(_))
+}
+
+proptest! {
+    /// Whatever the autoscalers do, and whenever: when all traffic goes to the primary, it has as many pods as the canary
+    /// had when the promotion began, and enough for the whole if its own say so.
+    #[test]
+    fn a_promotion_ends_with_enough_pods(
+        most in 1..=8_u32,
+        last in 1..=100_u8,
+        loads in vec((1..=8_u32, 1..=8_u32), 40),
+    ) {
+        let mut cluster = Cluster::new();
+        cluster.most = Some(most);
+        cluster.settle();
+        cluster.plan.steps = super::cluster::steps(&[last]);
+        cluster.deploy("b");
+        let mut needed = 0;
+        for (canary, primary) in loads {
+            cluster.autoscale(canary.min(most), primary.min(most));
+            let (had, before) = (cluster.world(), cluster.state.clone());
+            cluster.passes(1);
+            if is_promoting(&cluster.state) && !is_promoting(&before) {
+                needed = had.target.unwrap().replicas.max(had.primary.unwrap().pods.wanted);
+                prop_assert!(cluster.state.floor() >= needed.min(most));
+            } else if is_promoting(&before) && cluster.state.weight() == Weight::ZERO {
+                prop_assert!(had.primary.unwrap().pods.available >= needed.min(most), "{}", cluster.log());
+                prop_assert!(cluster.state.floor() >= needed.min(most), "the floor holds until the gateway shows it");
+            }
+        }
+    }
+
+    /// One pass over any pods.
+    #[test]
+    fn no_traffic_moves_to_too_few_pods(
+        counts in (0..=6_u32, 0..=6_u32, 0..=6_u32, 0..=6_u32, any::<bool>()),
+        (replicas, most, ready, undo) in (1..=6_u32, 1..=6_u32, 1..=100_i64, any::<bool>()),
+    ) {
+        let mut cluster = Cluster::at_weight(50);
+        cluster.until(is_promoting);
+        let ready = Percent::try_from(ready).unwrap();
+        cluster.plan.primary_ready = ready;
+        cluster.state.replicas = replicas;
+        if let (true, Phase::Promoting(promotion)) = (undo, &mut cluster.state.phase) {
+            promotion.undo = Some("it did not become ready".into());
+        }
+        let (wanted, updated, available, total, current) = counts;
+        let mut seen = cluster.world();
+        let primary = seen.primary.as_mut().unwrap();
+        primary.revision = cluster.state.primary_revision().cloned();
+        primary.pods = Pods { wanted, updated, available, total, current };
+        primary.most = Some(most);
+        let pods = primary.pods;
+        let next = decide(&cluster.plan, &cluster.state, &seen, &Answers::default()).state;
+        let enough = pods.ready(ready) && available >= ready.of(replicas.min(most));
+        prop_assert_eq!(next.weight() == Weight::ZERO, enough);
+    }
 }
