@@ -877,7 +877,7 @@ fn rules_say(kind: &str, object: &Value) -> Vec<String> {
 fn serin_says(canary: &Value) -> Result<(), String> {
     let spec: CanarySpec = serde_json::from_value(canary["spec"].clone()).expect("it fits the type");
     let seconds = SignedDuration::from_secs(10);
-    let defaults = Defaults { drain_delay: seconds, route_grace: seconds };
+    let defaults = Defaults { drain_delay: seconds, route_grace: seconds, meshless: false };
     plan(&spec, &defaults).map(drop).map_err(|invalid| invalid.to_string())
 }
 

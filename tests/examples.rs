@@ -64,7 +64,7 @@ fn unknown_fields(place: &str, schema: &Value, value: &Value) {
 
 #[test]
 fn every_manifest_that_is_shown_is_accepted() {
-    let defaults = Defaults { drain_delay: SignedDuration::ZERO, route_grace: SignedDuration::ZERO };
+    let defaults = Defaults { drain_delay: SignedDuration::ZERO, route_grace: SignedDuration::ZERO, meshless: false };
     let mut canaries = 0;
     let mut told = BTreeSet::new();
     for (place, value) in shown() {

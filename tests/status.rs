@@ -6,8 +6,8 @@ use proptest::option;
 use proptest::prelude::*;
 use serin::api::{self, CanaryStatus};
 use serin::domain::{
-    Analysis, CanaryPods, Check, Configs, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent, Phase, Plan,
-    Promotion, Revision, State, Steps, Target, Unknown, Waiting, Weight,
+    Analysis, CanaryPods, Check, Configs, Decision, Ending, Farewell, Gate, Limits, OnInconclusive, Outcome, Percent,
+    Phase, Plan, Promotion, Revision, State, Steps, Target, Unknown, Waiting, Weight,
 };
 use std::collections::BTreeSet;
 
@@ -42,21 +42,35 @@ fn phases() -> impl Strategy<Value = Phase> {
         Farewell::Released,
         Farewell::Kept,
     ]);
-    let analysis = (weights(), times(), counts(), counts(), option::of(times())).prop_map(
-        |(weight, since, failed, inconclusive, blocked)| Analysis {
-            weight,
-            set: since,
-            since,
-            failed,
-            inconclusive,
-            blocked,
+    let gates = option::of(prop::sample::select(vec![Gate::TrafficIncrease, Gate::Promotion]));
+    let numbers = (counts(), counts(), counts());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let analysis = (weights(), times(), times(), numbers, option::of(times()), gates, flags).prop_map(
+        |(weight, set, since, (passed, failed, inconclusive), blocked, gate, flags)| {
+            let (early, prepared, approved, paused, skipped) = flags;
+            Analysis {
+                weight,
+                set,
+                since,
+                early,
+                passed,
+                failed,
+                inconclusive,
+                blocked,
+                prepared,
+                gate,
+                approved,
+                paused,
+                skipped,
+            }
         },
     );
-    let promotion =
-        (weights(), times(), option::of(".{0,20}")).prop_map(|(weight, since, undo)| Promotion { weight, since, undo });
+    let promotion = (weights(), times(), option::of(".{0,20}"), option::of(times()), option::of(times()))
+        .prop_map(|(weight, since, undo, shifted, asked)| Promotion { weight, since, undo, shifted, asked });
     prop_oneof![
         times().prop_map(|since| Phase::Initializing { since }),
         times().prop_map(|since| Phase::Initialized { since }),
+        (times(), option::of(times())).prop_map(|(since, asked)| Phase::Waiting { since, asked }),
         analysis.prop_map(Phase::Progressing),
         promotion.prop_map(Phase::Promoting),
         times().prop_map(|since| Phase::Finalising { since }),
@@ -77,8 +91,19 @@ fn states() -> impl Strategy<Value = State> {
         times().prop_map(|since| CanaryPods::Draining { since }),
         Just(CanaryPods::Down),
     ];
-    (phases(), option::of(target), option::of(revisions()), pods, counts())
-        .prop_map(|(phase, target, promoted, canary, replicas)| State { phase, target, promoted, canary, replicas })
+    let owed = (revisions(), any::<bool>()).prop_map(|(revision, succeeded)| Ending { revision, succeeded });
+    let command = option::of(prop_oneof!["approve", "retry", ".{0,20}"]);
+    (phases(), option::of(target), option::of(revisions()), pods, counts(), option::of(owed), command).prop_map(
+        |(phase, target, promoted, canary, replicas, owed, command)| State {
+            phase,
+            target,
+            promoted,
+            canary,
+            replicas,
+            owed,
+            command,
+        },
+    )
 }
 
 fn outcomes() -> impl Strategy<Value = Option<Outcome>> {
@@ -110,6 +135,7 @@ fn plan() -> Plan {
         route_grace: second,
         skip_analysis: false,
         suspend: false,
+        vacate_primary: false,
     }
 }
 

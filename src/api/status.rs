@@ -36,7 +36,7 @@ pub struct CanaryStatus {
     /// Steps reached, of all, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,
-    /// Iterations done, in strategies that count them.
+    /// Checks that passed at this weight, of those that must: iterations, in strategies that have them.
     pub iterations: i32,
     /// Checks that failed in this rollout.
     pub failed_checks: i32,
@@ -46,6 +46,38 @@ pub struct CanaryStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub blocked_since: Option<Timestamp>,
+    /// The next check does not wait for the interval.
+    #[serde(skip_serializing_if = "is_false")]
+    pub check_due: bool,
+    /// The pre-rollout webhooks said yes.
+    #[serde(skip_serializing_if = "is_false")]
+    pub prepared: bool,
+    /// TrafficIncrease or Promotion: the gate that holds the weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
+    /// Somebody opened that gate by an order.
+    #[serde(skip_serializing_if = "is_false")]
+    pub gate_approved: bool,
+    /// Somebody ordered to hold the weight.
+    #[serde(skip_serializing_if = "is_false")]
+    pub paused: bool,
+    /// Somebody ordered to promote the version without the rest of its analysis.
+    #[serde(skip_serializing_if = "is_false")]
+    pub analysis_skipped: bool,
+    /// When the webhooks of this phase were last asked; the interval to the next time counts from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub asked_at: Option<Timestamp>,
+    /// When the primary's share rose last, while it takes over in steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub shifted_at: Option<Timestamp>,
+    /// The end of a rollout that the post-rollout webhooks have not been told yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owed: Option<EndingStatus>,
+    /// The order that was taken last, while its annotation is still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// Why the version was taken back, or the primary is being put back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -119,6 +151,15 @@ pub struct RevisionStatus {
     pub revision: String,
 }
 
+/// How a rollout ended.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+pub struct EndingStatus {
+    /// The version that it was about.
+    pub revision: String,
+    /// Whether it is promoted.
+    pub succeeded: bool,
+}
+
 /// One metric in the last round of checks.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 pub struct CheckStatus {
@@ -159,4 +200,9 @@ pub struct HistoryEntry {
     pub weight: i32,
     /// Steps reached, from then on.
     pub step: i32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }

@@ -101,7 +101,11 @@ impl Context {
     /// What the flags say where a spec does not.
     #[must_use]
     pub fn defaults(&self) -> Defaults {
-        Defaults { drain_delay: self.settings.drain_delay, route_grace: self.settings.route_grace }
+        Defaults {
+            drain_delay: self.settings.drain_delay,
+            route_grace: self.settings.route_grace,
+            meshless: self.settings.provider == "kubernetes",
+        }
     }
 
     /// The Canary as it was last written, if that is newer than what the watch shows.

@@ -1,22 +1,31 @@
 //! What to do next: the whole state machine, one function a phase.
 //!
-//! Invariant: [`decide`] is total and deterministic. It never raises the canary's weight but by one step, after a
-//! round in which every metric passed, and it lowers it in the pass that has a reason to.
+//! Invariant: [`decide`] is total and deterministic. It never raises the canary's weight but by one step, after as many
+//! rounds in which everything passed as the plan asks for, or by order; and it lowers it in the pass that has a reason to.
 
+mod analyse;
 mod capacity;
+mod heard;
+mod leave;
 mod note;
+mod orders;
+mod pending;
+mod promote;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod traces;
+mod wait;
 
 pub use note::{Note, Reason, Waiting};
 
 use super::{
-    Acceptance, Analysis, Answers, CanaryPods, Configs, Farewell, OnInconclusive, Phase, Plan, Primary, Promotion,
-    Routing, State, Target, TargetSeen, Verdict, Weight, World, questions,
+    Analysis, Answers, CanaryPods, Configs, Ending, Hook, Phase, Plan, Primary, Promotion, Routing, State, Target,
+    TargetSeen, Weight, World, questions,
 };
-use jiff::{SignedDuration, Timestamp};
+use heard::Heard;
+use jiff::Timestamp;
+use pending::{Pending, later, without_traffic};
 
 /// The whole outcome of a pass: data, so that it can be logged, tested and replayed.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,34 +42,52 @@ pub struct Decision {
 
 /// The next state of a rollout, from its recorded state, what was seen, and what was answered if it was asked (see
 /// [`super::questions`]).
+///
+/// First what is owed to hooks is settled, then an order is taken, then the phase decides.
 #[must_use]
-pub fn decide(plan: &Plan, state: &State, seen: &World, answers: &Answers) -> Decision {
-    if seen.deleted {
-        return leave(plan, state, seen);
-    }
-    let decision = match &seen.target {
-        None => without_target(state, seen),
-        Some(target) => followed(state, target, transition(plan, state, seen, target, answers)),
+pub fn decide(plan: &Plan, recorded: &State, seen: &World, answers: &Answers) -> Decision {
+    let (settled, told) = settle(plan, recorded, seen, answers);
+    let orders::Taken { state, notes, decision } = orders::take(plan, &settled, seen);
+    let heard = Heard::new(plan, recorded, &state, seen, answers);
+    let mut decision = match (decision, &seen.target) {
+        _ if seen.deleted => leave::leave(plan, &state, seen),
+        (Some(ordered), _) => ordered,
+        (None, None) => held(plan, &state, without_target(&state, seen)),
+        (None, Some(target)) => {
+            let next = transition(plan, &state, seen, target, &heard);
+            held(plan, &state, followed(&state, target, next))
+        }
     };
-    // What is suspended gains no traffic and starts nothing; traffic that must leave the canary leaves all the same.
-    let finished = matches!(decision.state.phase, Phase::Finalising { .. });
-    if plan.suspend && (decision.state.weight() >= state.weight() || finished) {
-        return stay(state, Waiting::Suspended);
+    decision.notes.splice(0..0, told.into_iter().chain(notes));
+    owe(plan, &state, &mut decision);
+    if decision.state.owed.is_some() {
+        let soon = later(seen.now, analyse::SOON);
+        decision.wake = Some(decision.wake.map_or(soon, |wake| wake.min(soon)));
     }
     decision
 }
 
-fn transition(plan: &Plan, state: &State, seen: &World, target: &TargetSeen, answers: &Answers) -> Decision {
+fn transition(plan: &Plan, state: &State, seen: &World, target: &TargetSeen, heard: &Heard<'_>) -> Decision {
     match &state.phase {
         Phase::Initializing { since } => initialize(plan, state, *since, seen, target),
         Phase::Initialized { since } | Phase::Succeeded { since } | Phase::Failed { since, .. } => {
             rest(plan, state, *since, seen, target)
         }
-        Phase::Progressing(analysis) => analyse(plan, state, analysis, seen, target, answers),
-        Phase::Promoting(promotion) => promote(plan, state, promotion, seen, target),
+        Phase::Waiting { since, asked } => wait::wait(plan, state, (*since, *asked), seen, target, heard),
+        Phase::Progressing(analysis) => analyse::analyse(plan, state, analysis, seen, target, heard),
+        Phase::Promoting(promotion) => promote::promote(plan, state, promotion, seen, target, heard),
         Phase::Finalising { since } => finalise(plan, state, *since, seen, target),
         Phase::Terminating { .. } => stay(state, Waiting::Nothing),
     }
+}
+
+/// What is suspended gains no traffic and starts nothing; traffic that must leave the canary leaves all the same.
+fn held(plan: &Plan, state: &State, decision: Decision) -> Decision {
+    let finished = matches!(decision.state.phase, Phase::Finalising { .. });
+    if plan.suspend && (decision.state.weight() >= state.weight() || finished) {
+        return stay(state, Waiting::Suspended);
+    }
+    decision
 }
 
 /// The primary is made from the target, and gets the traffic once it is ready for it.
@@ -93,149 +120,45 @@ fn initialize(plan: &Plan, state: &State, since: Timestamp, seen: &World, target
 /// Nothing is being rolled out: look for a new version, and stop the pods that have no traffic.
 fn rest(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: &TargetSeen) -> Decision {
     match news(state, target) {
-        News::Other => return begin(state, seen.now, target),
+        News::Other => return begin(plan, state, seen.now, target),
         News::Back if matches!(state.phase, Phase::Failed { .. }) => return restore(state, seen.now, target),
         News::Back | News::Same | News::Unclear(_) => {}
     }
+    let (next, idle) = idle(plan, state, since, seen, target, CanaryPods::Up);
+    wake_at(go(next, idle.waiting, vec![]), idle.until)
+}
+
+/// Pods that no rollout needs are stopped once they are seen to have no traffic, which was asked for at `since`; those
+/// that may have some are `kept`.
+fn idle(
+    plan: &Plan,
+    state: &State,
+    since: Timestamp,
+    seen: &World,
+    target: &TargetSeen,
+    kept: CanaryPods,
+) -> (State, Pending) {
     let at = |canary| State { canary, ..state.clone() };
-    let nothing = || target.incomplete.clone().map_or(Waiting::Nothing, Waiting::TargetIncomplete);
+    let nothing = || Pending::on(target.incomplete.clone().map_or(Waiting::Nothing, Waiting::TargetIncomplete));
+    let until = |until| Pending { until: Some(until), ..nothing() };
     match (state.canary, without_traffic(plan, seen, since)) {
-        (CanaryPods::Up | CanaryPods::Stale, Err(pending)) => {
-            wake_at(go(at(CanaryPods::Up), pending.waiting, vec![]), pending.until)
-        }
+        (CanaryPods::Up | CanaryPods::Stale, Err(pending)) => (at(kept), pending),
         (CanaryPods::Up | CanaryPods::Stale, Ok(())) => {
-            let draining = at(CanaryPods::Draining { since: seen.now });
-            wake_at(go(draining, nothing(), vec![]), Some(later(seen.now, plan.drain_delay)))
+            (at(CanaryPods::Draining { since: seen.now }), until(later(seen.now, plan.drain_delay)))
         }
         // Somebody leads traffic to the pods again: what was observed of them is no longer true.
         (CanaryPods::Draining { .. }, Err(pending)) if !pending.silent => {
-            go(at(CanaryPods::Up), pending.waiting, vec![])
+            (at(kept), Pending { until: None, ..pending })
         }
         (CanaryPods::Down, Err(pending)) if !pending.silent && target.replicas > 0 => {
-            go(at(CanaryPods::Up), pending.waiting, vec![])
+            (at(kept), Pending { until: None, ..pending })
         }
         (CanaryPods::Draining { since }, _) if seen.now < later(since, plan.drain_delay) => {
-            wake_at(go(state.clone(), nothing(), vec![]), Some(later(since, plan.drain_delay)))
+            (state.clone(), until(later(since, plan.drain_delay)))
         }
-        (CanaryPods::Draining { .. }, _) if target.replicas > 0 => go(state.clone(), nothing(), vec![]),
-        (CanaryPods::Draining { .. } | CanaryPods::Down, _) => go(stopped(state, target), nothing(), vec![]),
+        (CanaryPods::Draining { .. }, _) if target.replicas > 0 => (state.clone(), nothing()),
+        (CanaryPods::Draining { .. } | CanaryPods::Down, _) => (stopped(state, target), nothing()),
     }
-}
-
-/// One round of the analysis. The order of the guards is the order of urgency.
-fn analyse(
-    plan: &Plan,
-    state: &State,
-    analysis: &Analysis,
-    seen: &World,
-    target: &TargetSeen,
-    answers: &Answers,
-) -> Decision {
-    match news(state, target) {
-        News::Other => return supersede(state, seen.now, target),
-        News::Back => return restore(state, seen.now, target),
-        News::Unclear(why) => return withdraw(plan, state, analysis, seen.now, why),
-        News::Same => {}
-    }
-    let due = answers.outcome.as_ref().filter(|_| questions(plan, state, seen).metrics);
-    let verdict = due.map(|outcome| (outcome, outcome.verdict()));
-    let hindrance = hindrance(plan, state, analysis, seen, target);
-    let blocked = hindrance.as_ref().map(|_| analysis.blocked.unwrap_or(seen.now));
-    let analysis = &Analysis { blocked, ..*analysis };
-
-    if analysis.weight > Weight::ZERO && target.pods.lost() {
-        return lose_pods(plan, state, analysis, seen.now);
-    }
-    if let Some((outcome, Verdict::Fail)) = verdict {
-        return fail(plan, state, analysis, seen.now, &outcome.sentences(Verdict::Fail));
-    }
-    if analysis.weight > plan.steps.max() {
-        let note = Note::new(Reason::Advanced, format!("the plan ends at {} now", plan.steps.max()));
-        return at_weight(plan, state, analysis, plan.steps.max(), seen.now, note);
-    }
-    let dwelling = analysis.weight > Weight::ZERO && seen.now < later(analysis.since, plan.interval);
-    if dwelling && !plan.skip_analysis {
-        return dwell(plan, state, analysis);
-    }
-    if let Some((outcome, Verdict::Inconclusive)) = verdict {
-        return inconclusive(plan, state, analysis, seen.now, &outcome.sentences(Verdict::Inconclusive));
-    }
-    if state.canary != CanaryPods::Up {
-        return renew(plan, state, analysis, seen, target);
-    }
-    if let Some(pending) = hindrance {
-        return hindered(plan, state, analysis, seen.now, pending, verdict.is_some());
-    }
-    if plan.skip_analysis {
-        return promotion(state, analysis.weight, seen, target, "its pods are ready, and the analysis is skipped");
-    }
-    match (verdict, plan.steps.after(analysis.weight)) {
-        (None, Some(_)) if analysis.weight == Weight::ZERO => {
-            advance(plan, state, analysis, seen.now, "its pods are ready")
-        }
-        (None, _) => dwell(plan, state, analysis),
-        (Some(_), Some(_)) => advance(plan, state, analysis, seen.now, "every check passed"),
-        (Some(_), None) => promotion(state, analysis.weight, seen, target, "every check passed at the last step"),
-    }
-}
-
-/// The primary is given the analysed record; if that does not work, the one before.
-fn promote(plan: &Plan, state: &State, promotion: &Promotion, seen: &World, target: &TargetSeen) -> Decision {
-    let unchanged = state.target.as_ref().is_some_and(|fence| fence.is(target));
-    match news(state, target) {
-        News::Other if promotion.undo.is_some() => return supersede(state, seen.now, target),
-        News::Back if promotion.undo.is_some() => return restore(state, seen.now, target),
-        News::Other | News::Back | News::Same | News::Unclear(_) => {}
-    }
-    if let Some((weight, why)) = less_traffic(plan, promotion.weight, unchanged, target) {
-        let note =
-            Note::warning(Reason::Retreated, format!("canary weight {weight} while the primary is updated: {why}"));
-        let next = Promotion { weight, ..promotion.clone() };
-        return go(State { phase: Phase::Promoting(next), ..state.clone() }, Waiting::PrimaryMissing, vec![note]);
-    }
-    let pods = seen.primary.as_ref().map(|primary| primary.pods).unwrap_or_default();
-    let runs = seen.primary.as_ref().and_then(|primary| primary.revision.as_ref());
-    let enough = |primary| capacity::suffices(primary, plan.primary_ready, state.replicas, Weight::FULL);
-    let ready = runs.is_some()
-        && runs == state.primary_revision()
-        && pods.ready(plan.primary_ready)
-        && seen.primary.as_ref().is_some_and(enough);
-    let pods = seen.primary.as_ref().map_or(pods, |primary| capacity::asked_for(primary, state.replicas));
-    let deadline = later(promotion.since, plan.progress_deadline);
-
-    match &promotion.undo {
-        None if ready => {
-            let next = State { promoted: state.primary_revision().cloned(), ..state.clone() };
-            let note =
-                Note::new(Reason::Finalising, "the primary runs the analysed version; it gets all traffic".into());
-            go(State { phase: Phase::Finalising { since: seen.now }, ..next }, Waiting::RoutePending, vec![note])
-        }
-        None if seen.now >= deadline => {
-            let why = format!("the primary did not become ready with the analysed version: {}", note::count(pods));
-            let note = Note::warning(Reason::PromotionFailed, format!("{why}; it gets the version before"));
-            let next = Promotion { since: seen.now, undo: Some(why), ..promotion.clone() };
-            go(State { phase: Phase::Promoting(next), ..state.clone() }, Waiting::Nothing, vec![note])
-        }
-        Some(why) if ready => {
-            let next = rested(state, Phase::Failed { since: seen.now, why: why.clone() });
-            let note = Note::warning(Reason::RolledBack, format!("all traffic goes to the version before: {why}"));
-            go(next, Waiting::RoutePending, vec![note])
-        }
-        None => wake_at(stay(state, Waiting::PrimaryNotReady { pods, overdue: false }), Some(deadline)),
-        Some(_) => stay(state, Waiting::PrimaryNotReady { pods, overdue: seen.now >= deadline }),
-    }
-}
-
-/// How much less traffic the canary can have during a promotion, and why.
-fn less_traffic(plan: &Plan, weight: Weight, unchanged: bool, target: &TargetSeen) -> Option<(Weight, &'static str)> {
-    let (most, why) = if !unchanged {
-        (Weight::ZERO, "the target changed, and its new pods were not analysed")
-    } else if target.pods.lost() {
-        (Weight::ZERO, "not one of its pods is available")
-    } else {
-        (plan.steps.max(), "the plan ends there now")
-    };
-    (weight > most).then_some((most, why))
 }
 
 /// The promotion is over when the gateway shows it.
@@ -243,7 +166,7 @@ fn finalise(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: 
     if let Err(pending) = without_traffic(plan, seen, since) {
         return match news(state, target) {
             // The gateway may never show it; a fix must not wait for that.
-            News::Other => begin(state, seen.now, target),
+            News::Other => begin(plan, state, seen.now, target),
             News::Back | News::Same | News::Unclear(_) => wake_at(stay(state, pending.waiting), pending.until),
         };
     }
@@ -252,65 +175,6 @@ fn finalise(plan: &Plan, state: &State, since: Timestamp, seen: &World, target: 
     let revision = state.promoted.as_ref().map(ToString::to_string).unwrap_or_default();
     let note = Note::new(Reason::Succeeded, format!("revision {revision} is promoted"));
     wake_at(go(next, Waiting::Nothing, vec![note]), Some(later(seen.now, plan.drain_delay)))
-}
-
-/// The app is handed back to its own workload, or, if that cannot be trusted, stays on the primary.
-fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
-    // Pods that carried everything are as many as the target needs, whatever it had when it was last asked.
-    let replicas = match &seen.primary {
-        Some(Primary { pods, most: Some(_), .. }) => state.replicas.max(pods.wanted),
-        Some(_) | None => state.replicas,
-    };
-    let at = |stage| {
-        let phase = Phase::Terminating { since: seen.now, stage };
-        State { phase, canary: CanaryPods::Up, replicas, ..state.clone() }
-    };
-    let keep = |why: &str| {
-        let note = Note::warning(Reason::PrimaryKept, format!("the primary goes on serving: {why}"));
-        go(at(Farewell::Kept), Waiting::Nothing, vec![note])
-    };
-    let Phase::Terminating { since, stage } = state.phase else {
-        let note = Note::new(Reason::Terminating, "the Canary is being deleted; the app is handed back".into());
-        let served = seen.apex_on_primary || matches!(seen.routing, Routing::Split(..) | Routing::Mixed);
-        return match &seen.target {
-            _ if matches!(state.phase, Phase::Initializing { .. }) && !served => {
-                go(at(Farewell::Released), Waiting::Nothing, vec![note])
-            }
-            Some(target) if !runs_promoted(state, target) => keep("the target holds a version that was not promoted"),
-            Some(_) | None => go(at(Farewell::Reviving), Waiting::Nothing, vec![note]),
-        };
-    };
-    let deadline = later(since, plan.progress_deadline);
-    let drained = later(since, plan.drain_delay);
-
-    match (stage, &seen.target) {
-        (Farewell::Reviving, Some(target)) if !runs_promoted(state, target) => {
-            keep("the target holds a version that was not promoted")
-        }
-        (Farewell::Reviving, Some(target)) if target.pods.ready(plan.canary_ready) => {
-            go(at(Farewell::HandingOver), Waiting::RoutePending, vec![])
-        }
-        (Farewell::Reviving, Some(_)) if seen.now >= deadline => keep("the target's pods did not become ready"),
-        (Farewell::Reviving, Some(target)) => {
-            wake_at(stay(state, Waiting::CanaryNotReady { pods: target.pods }), Some(deadline))
-        }
-        (Farewell::HandingOver | Farewell::Draining, Some(target)) if target.pods.lost() => {
-            go(at(Farewell::Reviving), Waiting::CanaryNotReady { pods: target.pods }, vec![])
-        }
-        (Farewell::HandingOver, _) => match handed_over(plan, seen, since) {
-            Ok(()) => {
-                wake_at(go(at(Farewell::Draining), Waiting::Nothing, vec![]), Some(later(seen.now, plan.drain_delay)))
-            }
-            Err(_) if seen.now >= deadline => keep("the gateway did not take the route back"),
-            Err(pending) => {
-                let wake = pending.until.map_or(deadline, |until| until.min(deadline));
-                wake_at(stay(state, pending.waiting), Some(wake))
-            }
-        },
-        (Farewell::Draining, _) if seen.now < drained => wake_at(stay(state, Waiting::Nothing), Some(drained)),
-        (Farewell::Reviving, None) | (Farewell::Draining, _) => go(at(Farewell::Released), Waiting::Nothing, vec![]),
-        (Farewell::Released | Farewell::Kept, _) => stay(state, Waiting::Nothing),
-    }
 }
 
 /// The target was deleted: its pods go, so its traffic must.
@@ -323,12 +187,44 @@ fn without_target(state: &State, seen: &World) -> Decision {
         }
         Phase::Initializing { .. }
         | Phase::Initialized { .. }
+        | Phase::Waiting { .. }
         | Phase::Promoting(_)
         | Phase::Finalising { .. }
         | Phase::Succeeded { .. }
         | Phase::Failed { .. }
         | Phase::Terminating { .. } => stay(state, Waiting::TargetMissing),
     }
+}
+
+/// The post-rollout hooks were told how a rollout ended; what they say to it changes nothing.
+fn settle(plan: &Plan, state: &State, seen: &World, answers: &Answers) -> (State, Vec<Note>) {
+    let replies = answers.hooks.get(&Hook::PostRollout).filter(|replies| !replies.is_empty());
+    let asked = questions(plan, state, seen).hooks.contains(&Hook::PostRollout);
+    let Some(replies) = replies.filter(|_| asked) else { return (state.clone(), vec![]) };
+    let failed = replies.iter().any(|reply| reply.answer.is_err());
+    let note = failed.then(|| Note::warning(Reason::HookFailed, heard::refusals(Hook::PostRollout, replies)));
+    (State { owed: None, ..state.clone() }, note.into_iter().collect())
+}
+
+/// The end of a rollout is owed to the post-rollout hooks from the decision on that ends it.
+fn owe(plan: &Plan, before: &State, decision: &mut Decision) {
+    let after = &mut decision.state;
+    if !plan.hooks.contains(&Hook::PostRollout) {
+        after.owed = None;
+        return;
+    }
+    let begins = matches!(after.phase, Phase::Waiting { .. } | Phase::Progressing(_));
+    let (revision, succeeded) = match (&before.phase, &after.phase) {
+        (Phase::Finalising { .. }, Phase::Succeeded { .. }) => (before.promoted.clone(), true),
+        (Phase::Finalising { .. }, _) if begins => (before.promoted.clone(), true),
+        (Phase::Promoting(_), _) if begins => (before.candidate().cloned(), false),
+        (Phase::Progressing(_) | Phase::Promoting(_), Phase::Succeeded { .. }) => (before.candidate().cloned(), false),
+        (Phase::Waiting { .. } | Phase::Progressing(_) | Phase::Promoting(_), Phase::Failed { .. }) => {
+            (before.candidate().cloned(), false)
+        }
+        (_, _) => return,
+    };
+    after.owed = revision.map(|revision| Ending { revision, succeeded });
 }
 
 // ---- transitions: each builds the next state and says why ----
@@ -357,27 +253,34 @@ fn take_over(state: &State, primary: &Primary) -> Option<State> {
     Some(State { target: Some(fence), promoted: Some(promoted), replicas, ..state.clone() })
 }
 
-fn begin(state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
-    let analysis =
-        Analysis { weight: Weight::ZERO, set: now, since: now, failed: 0, inconclusive: 0, blocked: Some(now) };
+fn begin(plan: &Plan, state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
+    let stale = stale(state, target);
     let next = State {
-        phase: Phase::Progressing(analysis),
+        phase: Phase::Progressing(Analysis::new(now)),
         target: Some(Target::new(target)),
-        canary: if stale(state, target) { CanaryPods::Stale } else { CanaryPods::Up },
+        canary: if stale { CanaryPods::Stale } else { CanaryPods::Up },
         replicas: if target.replicas > 0 { target.replicas } else { state.replicas },
-        promoted: state.promoted.clone(),
+        ..state.clone()
     };
+    if plan.hooks.contains(&Hook::ConfirmRollout) {
+        let down = state.canary == CanaryPods::Down && !stale;
+        let canary = if down { CanaryPods::Down } else { CanaryPods::Stale };
+        return wait::come_to_the_gate(&State { canary, ..next }, now, target);
+    }
     let note = Note::new(Reason::NewRevision, format!("revision {} is being started", target.revision));
     go(next, Waiting::CanaryNotReady { pods: target.pods }, vec![note])
 }
 
-fn supersede(state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
-    let mut decision = begin(state, now, target);
+fn supersede(plan: &Plan, state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
+    let mut decision = begin(plan, state, now, target);
     let old = state.candidate().map(ToString::to_string).unwrap_or_default();
-    let text = format!(
-        "revision {} replaces {old} in the middle of its analysis; all traffic goes to the primary",
-        target.revision
-    );
+    let text = match &state.phase {
+        Phase::Waiting { .. } => format!("revision {} replaces {old}, which was not started", target.revision),
+        _ => format!(
+            "revision {} replaces {old} in the middle of its analysis; all traffic goes to the primary",
+            target.revision
+        ),
+    };
     decision.notes.insert(0, Note::new(Reason::Superseded, text));
     decision
 }
@@ -391,143 +294,20 @@ fn restore(state: &State, now: Timestamp, target: &TargetSeen) -> Decision {
     go(next, Waiting::RoutePending, vec![Note::new(Reason::Restored, text)])
 }
 
-/// The target is no longer what is being analysed, and not yet a version of its own: no traffic may stay on its pods.
-fn withdraw(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, why: &str) -> Decision {
-    let waiting = Waiting::TargetIncomplete(why.to_owned());
-    let blocked = Some(analysis.blocked.unwrap_or(now));
-    if analysis.weight == Weight::ZERO {
-        // Pods that are about to go can wait for the next version.
-        let canary = if state.canary == CanaryPods::Up { CanaryPods::Up } else { CanaryPods::Stale };
-        let next = State { canary, ..state.clone() };
-        return hindered(plan, &next, &Analysis { blocked, ..*analysis }, now, Pending::on(waiting), false);
-    }
-    let next =
-        Analysis { weight: Weight::ZERO, set: now, since: now, inconclusive: 0, blocked: Some(now), ..*analysis };
-    let note = Note::warning(Reason::Retreated, format!("all traffic goes to the primary: the target changed; {why}"));
-    wake_at(go(progressing(state, next), waiting, vec![note]), Some(later(now, plan.progress_deadline)))
-}
-
-/// Pods that began with other configs go, once they are seen to have no traffic, and come back with those of the
-/// version: what is analysed is what is on record (S3).
-fn renew(plan: &Plan, state: &State, analysis: &Analysis, seen: &World, target: &TargetSeen) -> Decision {
-    if let Some(why) = &target.incomplete {
-        let (next, waiting) =
-            (State { canary: CanaryPods::Stale, ..state.clone() }, Waiting::TargetIncomplete(why.clone()));
-        return hindered(plan, &next, analysis, seen.now, Pending::on(waiting), false);
-    }
-    let pods = target.pods;
-    let gone = pods.current && pods.wanted == 0 && pods.total == 0;
-    let (canary, waiting, until) = match (state.canary, without_traffic(plan, seen, analysis.set)) {
-        (_, Err(pending)) => (CanaryPods::Stale, pending.waiting, pending.until),
-        (CanaryPods::Draining { since }, Ok(())) if seen.now < later(since, plan.drain_delay) => {
-            (state.canary, Waiting::CanaryStale, Some(later(since, plan.drain_delay)))
-        }
-        (CanaryPods::Draining { .. }, Ok(())) if !gone => (state.canary, Waiting::CanaryStale, None),
-        (CanaryPods::Draining { .. } | CanaryPods::Down, Ok(())) => {
-            (CanaryPods::Up, Waiting::CanaryNotReady { pods }, None)
-        }
-        (CanaryPods::Up | CanaryPods::Stale, Ok(())) => {
-            let canary = CanaryPods::Draining { since: seen.now };
-            (canary, Waiting::CanaryStale, Some(later(seen.now, plan.drain_delay)))
-        }
-    };
-    let pending = Pending { until, ..Pending::on(waiting) };
-    hindered(plan, &State { canary, ..state.clone() }, analysis, seen.now, pending, false)
-}
-
-fn advance(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, why: &str) -> Decision {
-    let weight = plan.steps.after(analysis.weight).unwrap_or(analysis.weight);
-    let note = Note::new(Reason::Advanced, format!("canary weight {weight}: {why}"));
-    at_weight(plan, state, analysis, weight, now, note)
-}
-
-fn at_weight(plan: &Plan, state: &State, analysis: &Analysis, weight: Weight, now: Timestamp, note: Note) -> Decision {
-    let next = Analysis { weight, set: now, since: now, inconclusive: 0, blocked: None, ..*analysis };
-    let until = later(now, plan.interval);
-    wake_at(go(progressing(state, next), Waiting::Dwell { until }, vec![note]), Some(until))
-}
-
-fn fail(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, why: &str) -> Decision {
-    let count = analysis.failed + 1;
-    let text = format!("{why} (failed check {count} of {})", plan.threshold);
-    if count >= plan.threshold {
-        return failed(state, now, text);
-    }
-    let weight = analysis.weight.min(plan.steps.max());
-    let set = if weight == analysis.weight { analysis.set } else { now };
-    let next = Analysis { weight, set, failed: count, inconclusive: 0, since: now, ..*analysis };
-    let note = Note::warning(Reason::CheckFailed, format!("held at weight {weight}: {text}"));
-    hold(plan, progressing(state, next), now, Waiting::CheckFailed(text), note)
-}
-
-fn inconclusive(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, why: &str) -> Decision {
-    let count = analysis.inconclusive + 1;
-    let text = format!("{why} (inconclusive check {count} of {})", plan.inconclusive_limit);
-    if count >= plan.inconclusive_limit && plan.on_inconclusive == OnInconclusive::Rollback {
-        return failed(state, now, text);
-    }
-    let next = Analysis { inconclusive: count.min(plan.inconclusive_limit), since: now, ..*analysis };
-    let waiting = Waiting::Inconclusive(text.clone());
-    if count > plan.inconclusive_limit {
-        return wake_at(go(progressing(state, next), waiting, vec![]), Some(later(now, plan.interval)));
-    }
-    let note = Note::warning(Reason::Inconclusive, format!("held at weight {}: {text}", analysis.weight));
-    hold(plan, progressing(state, next), now, waiting, note)
-}
-
-/// Not one pod is left to answer: no traffic may stay there (S2). The analysis starts again if the threshold allows.
-fn lose_pods(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp) -> Decision {
-    let count = analysis.failed + 1;
-    let text = format!("no canary pod is available (failed check {count} of {})", plan.threshold);
-    if count >= plan.threshold {
-        return failed(state, now, text);
-    }
-    let next =
-        Analysis { weight: Weight::ZERO, set: now, since: now, failed: count, inconclusive: 0, blocked: Some(now) };
-    let note = Note::warning(Reason::Retreated, format!("all traffic goes to the primary: {text}"));
-    hold(plan, progressing(state, next), now, Waiting::CheckFailed(text), note)
-}
-
-/// Pods or route are not as asked: nothing moves, until the progress deadline ends it.
-fn hindered(
-    plan: &Plan,
-    state: &State,
-    analysis: &Analysis,
-    now: Timestamp,
-    pending: Pending,
-    judged: bool,
-) -> Decision {
-    let deadline = later(analysis.blocked.unwrap_or(now), plan.progress_deadline);
-    if now >= deadline {
-        let seconds = plan.progress_deadline.as_secs();
-        return failed(state, now, format!("{} after the progress deadline of {seconds}s", pending.waiting));
-    }
-    let since = if judged { now } else { analysis.since };
-    let checked = analysis.weight > Weight::ZERO && !plan.skip_analysis;
-    let next_check = checked.then(|| later(since, plan.interval).max(now));
-    let wake = [Some(deadline), pending.until, next_check].into_iter().flatten().min();
-    wake_at(go(progressing(state, Analysis { since, ..*analysis }), pending.waiting, vec![]), wake)
-}
-
-fn dwell(plan: &Plan, state: &State, analysis: &Analysis) -> Decision {
-    let until = later(analysis.since, plan.interval);
-    Decision { state: state.clone(), notes: vec![], waiting: None, wake: Some(until) }
-}
-
-fn promotion(state: &State, weight: Weight, seen: &World, target: &TargetSeen, why: &str) -> Decision {
-    let revision = state.candidate().map(ToString::to_string).unwrap_or_default();
-    let next = Promotion { weight, since: seen.now, undo: None };
-    let note = Note::new(Reason::Promoting, format!("the primary is given revision {revision}: {why}"));
-    let replicas = capacity::needed(seen.primary.as_ref(), target.replicas, weight);
-    go(State { phase: Phase::Promoting(next), replicas, ..state.clone() }, Waiting::PrimaryMissing, vec![note])
-}
-
+/// The version is taken back for good.
 fn failed(state: &State, now: Timestamp, why: String) -> Decision {
     let note = Note::warning(Reason::RolledBack, format!("all traffic goes to the primary: {why}"));
-    go(rested(state, Phase::Failed { since: now, why }), Waiting::RoutePending, vec![note])
+    let canary = if state.canary == CanaryPods::Down { CanaryPods::Down } else { CanaryPods::Up };
+    let next = State { canary, ..rested(state, Phase::Failed { since: now, why }) };
+    go(next, Waiting::RoutePending, vec![note])
 }
 
 // ---- small values ----
+
+/// Whether pods and route are as an analysis asked for.
+pub(super) fn is_ready(plan: &Plan, state: &State, analysis: &Analysis, seen: &World, target: &TargetSeen) -> bool {
+    pending::hindrance(plan, state, analysis, seen, target).is_none()
+}
 
 /// How the target relates to what was last acted upon.
 enum News<'a> {
@@ -553,80 +333,6 @@ fn stale(state: &State, target: &TargetSeen) -> bool {
     let pods = target.replicas > 0 || target.pods.total > 0;
     let changed = state.target.as_ref().is_some_and(|fence| !fence.configs.agree(&target.configs));
     pods && changed
-}
-
-fn runs_promoted(state: &State, target: &TargetSeen) -> bool {
-    match news(state, target) {
-        News::Same => state.candidate().is_none(),
-        News::Back => true,
-        News::Other | News::Unclear(_) => false,
-    }
-}
-
-/// Something that is not yet as it was asked for.
-struct Pending {
-    waiting: Waiting,
-    until: Option<Timestamp>,
-    /// Only the gateway's word is missing.
-    silent: bool,
-}
-
-impl Pending {
-    fn on(waiting: Waiting) -> Self {
-        Self { waiting, until: None, silent: false }
-    }
-}
-
-fn hindrance(plan: &Plan, state: &State, analysis: &Analysis, seen: &World, target: &TargetSeen) -> Option<Pending> {
-    if let Some(why) = &target.incomplete {
-        return Some(Pending::on(Waiting::TargetIncomplete(why.clone())));
-    }
-    if state.canary != CanaryPods::Up {
-        return Some(Pending::on(Waiting::CanaryStale));
-    }
-    if !target.pods.ready(plan.canary_ready) {
-        return Some(Pending::on(Waiting::CanaryNotReady { pods: target.pods }));
-    }
-    shows(plan, &seen.routing, analysis.weight, analysis.set, seen.now).err()
-}
-
-/// Whether the gateway sends `weight` to the canary, which it was asked for at `asked`.
-fn shows(plan: &Plan, routing: &Routing, weight: Weight, asked: Timestamp, now: Timestamp) -> Result<(), Pending> {
-    match routing {
-        Routing::Unusable(why) => Err(Pending::on(Waiting::RouteUnusable(why.clone()))),
-        Routing::Split(shown, acceptance) if *shown == weight => accepted(plan, acceptance, asked, now),
-        Routing::Split(..) | Routing::Missing | Routing::Whole(_) | Routing::Mixed => {
-            Err(Pending::on(Waiting::RoutePending))
-        }
-    }
-}
-
-/// Whether the gateway serves the route, which was written at `asked`. One that never reports is believed in the end.
-fn accepted(plan: &Plan, acceptance: &Acceptance, asked: Timestamp, now: Timestamp) -> Result<(), Pending> {
-    let believed = later(asked, plan.route_grace);
-    match acceptance {
-        Acceptance::Accepted => Ok(()),
-        Acceptance::Silent if now >= believed => Ok(()),
-        Acceptance::Silent => Err(Pending { waiting: Waiting::RoutePending, until: Some(believed), silent: true }),
-        Acceptance::Pending => Err(Pending::on(Waiting::RoutePending)),
-        Acceptance::Refused(why) => Err(Pending::on(Waiting::RouteRefused(why.clone()))),
-    }
-}
-
-/// Whether no request can reach the target's pods, which was asked for at `asked`.
-fn without_traffic(plan: &Plan, seen: &World, asked: Timestamp) -> Result<(), Pending> {
-    shows(plan, &seen.routing, Weight::ZERO, asked, seen.now)?;
-    if seen.apex_on_primary { Ok(()) } else { Err(Pending::on(Waiting::RoutePending)) }
-}
-
-/// Whether every request reaches the target's pods, which was asked for at `asked`.
-fn handed_over(plan: &Plan, seen: &World, asked: Timestamp) -> Result<(), Pending> {
-    match &seen.routing {
-        _ if seen.apex_on_primary => Err(Pending::on(Waiting::RoutePending)),
-        Routing::Whole(acceptance) => accepted(plan, acceptance, asked, seen.now),
-        Routing::Missing | Routing::Unusable(_) => Ok(()),
-        Routing::Split(..) | Routing::Mixed => Err(Pending::on(Waiting::RoutePending)),
-    }
 }
 
 /// The decision, with the fence at what was seen, if it records anything at all, or if the hash or what is followed is
@@ -666,15 +372,6 @@ fn progressing(state: &State, analysis: Analysis) -> State {
 /// At rest, with pods that may still have traffic until the gateway shows otherwise.
 fn rested(state: &State, phase: Phase) -> State {
     State { phase, canary: CanaryPods::Up, ..state.clone() }
-}
-
-fn hold(plan: &Plan, state: State, now: Timestamp, waiting: Waiting, note: Note) -> Decision {
-    wake_at(go(state, waiting, vec![note]), Some(later(now, plan.interval)))
-}
-
-/// A time that can be compared whatever was written in a spec or a status.
-fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 fn stay(state: &State, waiting: Waiting) -> Decision {

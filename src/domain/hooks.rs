@@ -22,6 +22,31 @@ pub enum Hook {
     Rollback,
 }
 
+impl Hook {
+    /// Its kind, as the spec writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConfirmRollout => "confirm-rollout",
+            Self::PreRollout => "pre-rollout",
+            Self::Rollout => "rollout",
+            Self::ConfirmTrafficIncrease => "confirm-traffic-increase",
+            Self::ConfirmPromotion => "confirm-promotion",
+            Self::PostRollout => "post-rollout",
+            Self::Rollback => "rollback",
+        }
+    }
+
+    /// Whether it has no say when the analysis is skipped.
+    #[must_use]
+    pub fn is_of_the_analysis(self) -> bool {
+        match self {
+            Self::PreRollout | Self::Rollout | Self::ConfirmTrafficIncrease | Self::ConfirmPromotion => true,
+            Self::ConfirmRollout | Self::PostRollout | Self::Rollback => false,
+        }
+    }
+}
+
 /// What one webhook answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {

@@ -19,6 +19,6 @@ pub use decide::{Decision, Note, Reason, Waiting, decide};
 pub use hooks::{Answers, Hook, Questions, Reply};
 pub use plan::{InvalidPlan, OnInconclusive, Plan, Steps};
 pub use questions::questions;
-pub use state::{Analysis, CanaryPods, Farewell, Phase, Promotion, Scale, Split, State, Target, Traffic};
+pub use state::{Analysis, CanaryPods, Ending, Farewell, Gate, Phase, Promotion, Scale, Split, State, Target, Traffic};
 pub use vocabulary::{Configs, OutOfRange, Percent, Revision, Weight};
 pub use world::{Acceptance, Pods, Primary, Routing, TargetSeen, World};

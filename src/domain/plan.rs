@@ -44,6 +44,8 @@ pub struct Plan {
     pub skip_analysis: bool,
     /// Hold everything as it is.
     pub suspend: bool,
+    /// The primary's pods may all be gone while it is updated, so all traffic leaves it before (S2).
+    pub vacate_primary: bool,
 }
 
 /// What to do when the metrics say nothing for too long.
@@ -56,7 +58,7 @@ pub enum OnInconclusive {
     Hold,
 }
 
-/// Canary weights that rise; there is at least one.
+/// Canary weights that rise. There are none in a plan whose canary never answers a user's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Steps(Vec<Weight>);
 
@@ -84,15 +86,41 @@ impl Plan {
     /// canary (S2).
     #[must_use]
     pub fn vacating_primary(mut self) -> Self {
+        self.vacate_primary = true;
         if self.skip_analysis {
             self.steps = Steps::at_once();
+            self.checks_before = 0;
+            self.checks_per_step = 1;
+            self.mirror = Weight::ZERO;
             self.interval = self.interval.min(SignedDuration::from_secs(1));
             self.metrics.clear();
+            self.hooks.retain(|hook| !hook.is_of_the_analysis());
             self.skip_analysis = false;
         } else if self.steps.max() < Weight::FULL {
             self.steps.0.push(Weight::FULL);
         }
         self
+    }
+
+    /// How many checks must pass at `weight`.
+    #[must_use]
+    pub fn checks_at(&self, weight: Weight) -> u32 {
+        if weight == Weight::ZERO { self.checks_before } else { self.checks_per_step }
+    }
+
+    /// How many iterations there are, if they are what the plan counts, and not its steps.
+    #[must_use]
+    pub fn iterations(&self) -> Option<u32> {
+        let counted = self.checks_before > 0 || self.checks_per_step > 1;
+        (counted && self.steps.count() <= 1).then(|| self.checks_before.max(self.checks_per_step))
+    }
+
+    /// The share of the requests of which the canary gets a copy while it answers none.
+    #[must_use]
+    pub fn copies(&self) -> Weight {
+        // Nobody watches what is suspended.
+        let watched = self.checks_before > 0 && !self.skip_analysis && !self.suspend;
+        if watched { self.mirror } else { Weight::ZERO }
     }
 }
 
@@ -111,6 +139,12 @@ impl Steps {
             Some(pair) => Err(InvalidPlan::NotRising { previous: pair[0].canary(), next: pair[1].canary() }),
             None => Ok(Self(weights)),
         }
+    }
+
+    /// No traffic at all: the canary is judged by what it does with copies, or with a test's requests.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(vec![])
     }
 
     /// All traffic in one step.
@@ -191,12 +225,31 @@ mod tests {
             route_grace: SignedDuration::ZERO,
             skip_analysis,
             suspend: false,
+            vacate_primary: false,
         };
-        assert_eq!(plan(&[10, 50], false).vacating_primary(), plan(&[10, 50, 100], false));
-        assert_eq!(plan(&[10, 100], false).vacating_primary(), plan(&[10, 100], false));
-        let skipped = plan(&[10, 50], true).vacating_primary();
-        let at_once = Plan { metrics: vec![], interval: SignedDuration::from_secs(1), ..plan(&[100], false) };
-        assert_eq!(skipped, at_once, "nothing is checked, and the traffic leaves the primary all the same");
+        let vacating = |plan| Plan { vacate_primary: true, ..plan };
+        assert_eq!(plan(&[10, 50], false).vacating_primary(), vacating(plan(&[10, 50, 100], false)));
+        assert_eq!(plan(&[10, 100], false).vacating_primary(), vacating(plan(&[10, 100], false)));
+        let unserved = Plan { steps: Steps::none(), ..plan(&[100], false) };
+        assert_eq!(unserved.vacating_primary(), vacating(plan(&[100], false)));
+        let thorough = Plan {
+            checks_before: 3,
+            checks_per_step: 5,
+            mirror: Weight::FULL,
+            hooks: BTreeSet::from([Hook::ConfirmRollout, Hook::PreRollout, Hook::Rollback, Hook::PostRollout]),
+            ..plan(&[10, 50], true)
+        };
+        let at_once = Plan {
+            metrics: vec![],
+            interval: SignedDuration::from_secs(1),
+            hooks: BTreeSet::from([Hook::ConfirmRollout, Hook::Rollback, Hook::PostRollout]),
+            ..plan(&[100], false)
+        };
+        assert_eq!(
+            thorough.vacating_primary(),
+            vacating(at_once),
+            "nothing is checked, and the traffic leaves the primary all the same"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Invariant: data that is meaningful in one phase only lives in that phase.
 
-use super::{Configs, Plan, Revision, TargetSeen, Weight};
+use super::{Configs, Hook, Plan, Revision, TargetSeen, Weight};
 use jiff::Timestamp;
 
 /// Everything that must survive a crash.
@@ -19,6 +19,19 @@ pub struct State {
     pub canary: CanaryPods,
     /// How many pods the app is meant to have.
     pub replicas: u32,
+    /// The end of a rollout that the post-rollout hooks have not been told yet.
+    pub owed: Option<Ending>,
+    /// The order that was taken, while it is still found.
+    pub command: Option<String>,
+}
+
+/// How a rollout ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The version that it was about.
+    pub revision: Revision,
+    /// Whether it is promoted.
+    pub succeeded: bool,
 }
 
 /// The user's workload, as far as it identifies a version.
@@ -50,6 +63,13 @@ pub enum Phase {
     Initialized {
         /// Since when.
         since: Timestamp,
+    },
+    /// A new version may not be started yet: the confirm-rollout hooks have not said yes.
+    Waiting {
+        /// Since when.
+        since: Timestamp,
+        /// When the hooks answered last; `None` before the first time.
+        asked: Option<Timestamp>,
     },
     /// A new version is being analysed.
     Progressing(Analysis),
@@ -90,12 +110,35 @@ pub struct Analysis {
     pub set: Timestamp,
     /// When the weight was set, or the last check judged: the interval counts from here.
     pub since: Timestamp,
+    /// The next round does not wait for the interval.
+    pub early: bool,
+    /// Checks that passed at this weight, up to as many as there must be.
+    pub passed: u32,
     /// Checks that failed so far.
     pub failed: u32,
     /// Checks in a row, up to the last one, that were inconclusive.
     pub inconclusive: u32,
     /// Since when pods or route have not been as asked; `None` while they are.
     pub blocked: Option<Timestamp>,
+    /// The pre-rollout hooks said yes, or there were none before the first traffic.
+    pub prepared: bool,
+    /// The gate that holds the weight.
+    pub gate: Option<Gate>,
+    /// Somebody opened that gate by an order.
+    pub approved: bool,
+    /// Somebody ordered to hold the weight.
+    pub paused: bool,
+    /// Somebody ordered to skip the rest.
+    pub skipped: bool,
+}
+
+/// What holds the weight of an analysis until hooks, or a person, say yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Before the weight rises.
+    TrafficIncrease,
+    /// Before the version is promoted.
+    Promotion,
 }
 
 /// How a promotion goes.
@@ -107,6 +150,10 @@ pub struct Promotion {
     pub since: Timestamp,
     /// Why the primary goes back to the version before; `None` while it goes forward.
     pub undo: Option<String>,
+    /// When the primary's share rose last, in a plan that raises it in steps; `None` before the first.
+    pub shifted: Option<Timestamp>,
+    /// When the rollback hooks answered last; `None` before the first time.
+    pub asked: Option<Timestamp>,
 }
 
 /// The stages of handing the app back to its own workload.
@@ -180,6 +227,59 @@ impl Split {
     }
 }
 
+impl Analysis {
+    /// The beginning of one: no traffic, and pods that are yet to come.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            weight: Weight::ZERO,
+            set: now,
+            since: now,
+            early: false,
+            passed: 0,
+            failed: 0,
+            inconclusive: 0,
+            blocked: Some(now),
+            prepared: false,
+            gate: None,
+            approved: false,
+            paused: false,
+            skipped: false,
+        }
+    }
+
+    /// Whether the next round is due.
+    #[must_use]
+    pub fn due(&self, plan: &Plan, now: Timestamp) -> bool {
+        self.early || self.since.checked_add(plan.interval).is_ok_and(|due| now >= due)
+    }
+
+    /// Whether nothing stands before the first traffic, or copies of it, but checks and gates.
+    #[must_use]
+    pub fn is_prepared(&self, plan: &Plan) -> bool {
+        self.prepared || !plan.hooks.contains(&Hook::PreRollout)
+    }
+}
+
+impl Gate {
+    /// The hooks that open it.
+    #[must_use]
+    pub fn hook(self) -> Hook {
+        match self {
+            Self::TrafficIncrease => Hook::ConfirmTrafficIncrease,
+            Self::Promotion => Hook::ConfirmPromotion,
+        }
+    }
+}
+
+impl Promotion {
+    /// The beginning of one, with this share on the canary.
+    #[must_use]
+    pub fn new(weight: Weight, now: Timestamp) -> Self {
+        Self { weight, since: now, undo: None, shifted: None, asked: None }
+    }
+}
+
 impl State {
     /// The state of a Canary that was never reconciled.
     #[must_use]
@@ -190,6 +290,8 @@ impl State {
             promoted: None,
             canary: CanaryPods::Up,
             replicas: 1,
+            owed: None,
+            command: None,
         }
     }
 
@@ -201,22 +303,30 @@ impl State {
 
     /// Where requests are to go.
     #[must_use]
-    pub fn traffic(&self, _plan: &Plan) -> Traffic {
+    pub fn traffic(&self, plan: &Plan) -> Traffic {
         match &self.phase {
             Phase::Initializing { .. } => Traffic::Untouched,
             Phase::Terminating { stage: Farewell::HandingOver | Farewell::Draining | Farewell::Released, .. } => {
                 Traffic::Target
             }
+            Phase::Progressing(analysis) => Traffic::Split(self.split(plan, analysis)),
+            Phase::Promoting(promotion) => Traffic::Split(Split::of(promotion.weight)),
             Phase::Initialized { .. }
-            | Phase::Progressing(_)
-            | Phase::Promoting(_)
+            | Phase::Waiting { .. }
             | Phase::Finalising { .. }
             | Phase::Succeeded { .. }
             | Phase::Failed { .. }
             | Phase::Terminating { stage: Farewell::Reviving | Farewell::Kept, .. } => {
-                Traffic::Split(Split::of(self.weight()))
+                Traffic::Split(Split::of(Weight::ZERO))
             }
         }
+    }
+
+    /// Copies go only to pods that were seen to be ready (S2), and only before the first step.
+    fn split(&self, plan: &Plan, analysis: &Analysis) -> Split {
+        let ready = analysis.blocked.is_none() && self.canary == CanaryPods::Up;
+        let copied = analysis.weight == Weight::ZERO && ready && analysis.is_prepared(plan);
+        Split { weight: analysis.weight, mirror: if copied { plan.copies() } else { Weight::ZERO } }
     }
 
     /// The canary's share.
@@ -227,6 +337,7 @@ impl State {
             Phase::Promoting(promotion) => promotion.weight,
             Phase::Initializing { .. }
             | Phase::Initialized { .. }
+            | Phase::Waiting { .. }
             | Phase::Finalising { .. }
             | Phase::Succeeded { .. }
             | Phase::Failed { .. }
@@ -250,6 +361,7 @@ impl State {
         match &self.phase {
             Phase::Initializing { .. } | Phase::Promoting(_) | Phase::Finalising { .. } => self.replicas,
             Phase::Initialized { .. }
+            | Phase::Waiting { .. }
             | Phase::Progressing(_)
             | Phase::Succeeded { .. }
             | Phase::Failed { .. }

@@ -19,6 +19,12 @@ impl Weight {
         self.0
     }
 
+    /// Less of it by `step`, but not less than nothing.
+    #[must_use]
+    pub fn less(self, step: Self) -> Self {
+        Self(self.0.saturating_sub(step.0))
+    }
+
     /// The primary's share.
     #[must_use]
     pub fn primary(self) -> u8 {

@@ -18,6 +18,8 @@ pub struct Defaults {
     pub drain_delay: SignedDuration,
     /// See [`Plan::route_grace`].
     pub route_grace: SignedDuration,
+    /// Whether the operator's default provider has no mesh: requests cannot be split, only led to one version.
+    pub meshless: bool,
 }
 
 /// Why a spec cannot be carried out. Each message names the field and says what to write instead.
@@ -136,6 +138,7 @@ fn promote_when_ready(progress_deadline: SignedDuration, defaults: &Defaults) ->
         route_grace: defaults.route_grace,
         skip_analysis: true,
         suspend: false,
+        vacate_primary: false,
     }
 }
 

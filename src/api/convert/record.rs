@@ -1,9 +1,12 @@
 //! [`Decision`] → status: everything that a crash must not lose, and everything that a person wants to know.
 
 use crate::api::conditions::{Summary, set_conditions};
-use crate::api::status::{CanaryStatus, CheckStatus, HistoryEntry, RevisionStatus, TargetStatus, WaitingStatus};
+use crate::api::status::{
+    CanaryStatus, CheckStatus, EndingStatus, HistoryEntry, RevisionStatus, TargetStatus, WaitingStatus,
+};
 use crate::domain::{
-    Analysis, CanaryPods, Check, Decision, Outcome, Phase, Plan, Promotion, Revision, State, Verdict, Waiting,
+    Analysis, CanaryPods, Check, Decision, Gate, Outcome, Phase, Plan, Promotion, Revision, State, Verdict, Waiting,
+    Weight,
 };
 use jiff::Timestamp;
 
@@ -21,8 +24,10 @@ pub fn record(
     now: Timestamp,
 ) -> CanaryStatus {
     let old = old.cloned().unwrap_or_default();
-    let State { phase, target, promoted, canary, replicas } = &decision.state;
-    let Details { since, weight_since, failed, inconclusive, blocked, failure, stage } = Details::of(phase);
+    let State { phase, target, promoted, canary, replicas, owed, command } = &decision.state;
+    let Details { since, weight_since, failed, inconclusive, blocked, failure, stage, asked, shifted, course } =
+        Details::of(phase);
+    let Course { early, passed, prepared, gate, approved, paused, skipped } = course;
     let weight = decision.state.weight();
     let step = i32::try_from(plan.steps.reached(weight)).unwrap_or(i32::MAX);
     let rolling = matches!(phase, Phase::Progressing(_) | Phase::Promoting(_));
@@ -34,7 +39,8 @@ pub fn record(
     };
     let moved = old.phase.as_deref() != Some(name(phase)) || old.canary_weight != i32::from(weight.canary());
     let revision = |revision: &Revision| RevisionStatus { revision: revision.0.clone() };
-    let summary = summary(&decision.state, step, plan.steps.count(), waiting.as_ref(), decision.waiting.as_ref());
+    let progress = progress(plan, &decision.state);
+    let summary = summary(&decision.state, &progress, waiting.as_ref(), decision.waiting.as_ref());
     // A round that failed ends the rollout, but its count is worth keeping.
     let failed_checks =
         if matches!(phase, Phase::Failed { .. }) { old.failed_checks + outcome.map_or(0, failures) } else { failed };
@@ -47,11 +53,23 @@ pub fn record(
         last_transition_time: if moved { Some(now) } else { old.last_transition_time },
         canary_weight: i32::from(weight.canary()),
         step,
-        progress: rolling.then(|| format!("{step}/{}", plan.steps.count())),
-        iterations: 0,
+        progress: rolling.then(|| progress.shown()),
+        iterations: passed,
         failed_checks,
         inconclusive_checks: inconclusive,
         blocked_since: blocked,
+        check_due: early,
+        prepared,
+        gate: gate.map(|gate| format!("{gate:?}")),
+        gate_approved: approved,
+        paused,
+        analysis_skipped: skipped,
+        asked_at: asked,
+        shifted_at: shifted,
+        owed: owed
+            .as_ref()
+            .map(|ending| EndingStatus { revision: ending.revision.0.clone(), succeeded: ending.succeeded }),
+        command: command.clone(),
         failure,
         stage,
         waiting,
@@ -113,6 +131,21 @@ struct Details {
     blocked: Option<Timestamp>,
     failure: Option<String>,
     stage: Option<String>,
+    asked: Option<Timestamp>,
+    shifted: Option<Timestamp>,
+    course: Course,
+}
+
+/// What only an analysis knows.
+#[derive(Default)]
+struct Course {
+    early: bool,
+    passed: i32,
+    prepared: bool,
+    gate: Option<Gate>,
+    approved: bool,
+    paused: bool,
+    skipped: bool,
 }
 
 impl Details {
@@ -126,28 +159,88 @@ impl Details {
             blocked: None,
             failure: None,
             stage: None,
+            asked: None,
+            shifted: None,
+            course: Course::default(),
         };
         match phase {
             Phase::Initializing { since }
             | Phase::Initialized { since }
             | Phase::Finalising { since }
             | Phase::Succeeded { since } => none(*since),
-            Phase::Progressing(Analysis { weight: _, set, since, failed, inconclusive, blocked }) => Self {
-                weight_since: Some(*set),
-                failed: number(*failed),
-                inconclusive: number(*inconclusive),
-                blocked: *blocked,
-                ..none(*since)
-            },
-            Phase::Promoting(Promotion { weight: _, since, undo }) => Self { failure: undo.clone(), ..none(*since) },
+            Phase::Waiting { since, asked } => Self { asked: *asked, ..none(*since) },
+            Phase::Progressing(analysis) => {
+                let Analysis { weight: _, set, since, failed, inconclusive, blocked, .. } = analysis;
+                Self {
+                    weight_since: Some(*set),
+                    failed: number(*failed),
+                    inconclusive: number(*inconclusive),
+                    blocked: *blocked,
+                    course: Course::of(analysis),
+                    ..none(*since)
+                }
+            }
+            Phase::Promoting(Promotion { weight: _, since, undo, shifted, asked }) => {
+                Self { failure: undo.clone(), shifted: *shifted, asked: *asked, ..none(*since) }
+            }
             Phase::Failed { since, why } => Self { failure: Some(why.clone()), ..none(*since) },
             Phase::Terminating { since, stage } => Self { stage: Some(format!("{stage:?}")), ..none(*since) },
         }
     }
 }
 
+impl Course {
+    fn of(analysis: &Analysis) -> Self {
+        let Analysis {
+            weight: _,
+            set: _,
+            since: _,
+            early,
+            passed,
+            failed: _,
+            inconclusive: _,
+            blocked: _,
+            prepared,
+            gate,
+            approved,
+            paused,
+            skipped,
+        } = *analysis;
+        let passed = i32::try_from(passed).unwrap_or(i32::MAX);
+        Self { early, passed, prepared, gate, approved, paused, skipped }
+    }
+}
+
+/// How much of the plan is done, in what the plan counts.
+struct Progress {
+    done: usize,
+    of: usize,
+    unit: &'static str,
+}
+
+impl Progress {
+    fn shown(&self) -> String {
+        format!("{}/{}", self.done, self.of)
+    }
+}
+
+fn progress(plan: &Plan, state: &State) -> Progress {
+    let Some(iterations) = plan.iterations() else {
+        return Progress { done: plan.steps.reached(state.weight()), of: plan.steps.count(), unit: "step" };
+    };
+    let done = match &state.phase {
+        Phase::Progressing(analysis) if analysis.weight > Weight::ZERO => plan.checks_before + analysis.passed,
+        Phase::Progressing(analysis) => analysis.passed,
+        _ => iterations,
+    };
+    let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    Progress { done: number(done.min(iterations)), of: number(iterations), unit: "iteration" }
+}
+
 fn name(phase: &Phase) -> &'static str {
     match phase {
+        Phase::Waiting { .. } => "Waiting",
+        Phase::Progressing(Analysis { gate: Some(Gate::Promotion), .. }) => "WaitingPromotion",
         Phase::Initializing { .. } => "Initializing",
         Phase::Initialized { .. } => "Initialized",
         Phase::Progressing(_) => "Progressing",
@@ -187,8 +280,7 @@ fn history(mut history: Vec<HistoryEntry>, decision: &Decision, step: i32, now: 
 
 fn summary(
     state: &State,
-    step: i32,
-    steps: usize,
+    progress: &Progress,
     waiting: Option<&WaitingStatus>,
     now_waiting: Option<&Waiting>,
 ) -> Summary {
@@ -197,8 +289,11 @@ fn summary(
     let (ready, reconciling, mut stalled, reason, message) = match &state.phase {
         Phase::Initializing { .. } => (false, true, false, "Initializing", "the primary is being made".to_owned()),
         Phase::Initialized { .. } => (true, false, false, "Initialized", serves),
-        Phase::Progressing(_) => {
-            (false, true, false, "Progressing", format!("weight {weight}, step {step} of {steps}"))
+        Phase::Waiting { .. } => (false, true, false, "Waiting", format!("{serves}; the new version is not started")),
+        Phase::Progressing(analysis) => {
+            let Progress { done, of, unit } = progress;
+            let paused = if analysis.paused { ", paused" } else { "" };
+            (false, true, false, name(&state.phase), format!("weight {weight}, {unit} {done} of {of}{paused}"))
         }
         Phase::Promoting(Promotion { undo: None, .. }) => {
             (false, true, false, "Promoting", "the primary is being given the analysed version".to_owned())

@@ -1,7 +1,9 @@
 //! Status → [`State`].
 
 use crate::api::status::CanaryStatus;
-use crate::domain::{Analysis, CanaryPods, Configs, Farewell, Phase, Promotion, Revision, State, Target, Weight};
+use crate::domain::{
+    Analysis, CanaryPods, Configs, Ending, Farewell, Gate, Phase, Promotion, Revision, State, Target, Weight,
+};
 use jiff::Timestamp;
 use std::fmt::Display;
 
@@ -32,15 +34,29 @@ pub fn state(status: Option<&CanaryStatus>, now: Timestamp) -> Result<State, Inv
     let phase = match phase {
         "Initializing" => Phase::Initializing { since },
         "Initialized" => Phase::Initialized { since },
-        "Progressing" => Phase::Progressing(Analysis {
+        "Waiting" => Phase::Waiting { since, asked: status.asked_at },
+        "Progressing" | "WaitingPromotion" => Phase::Progressing(Analysis {
             weight,
             set: status.weight_since.unwrap_or(since),
             since,
+            early: status.check_due,
+            passed: number("iterations", status.iterations)?,
             failed: number("failedChecks", status.failed_checks)?,
             inconclusive: number("inconclusiveChecks", status.inconclusive_checks)?,
             blocked: status.blocked_since,
+            prepared: status.prepared,
+            gate: gate(status.gate.as_deref())?,
+            approved: status.gate_approved,
+            paused: status.paused,
+            skipped: status.analysis_skipped,
         }),
-        "Promoting" => Phase::Promoting(Promotion { weight, since, undo: status.failure.clone() }),
+        "Promoting" => Phase::Promoting(Promotion {
+            weight,
+            since,
+            undo: status.failure.clone(),
+            shifted: status.shifted_at,
+            asked: status.asked_at,
+        }),
         "Finalising" => Phase::Finalising { since },
         "Succeeded" => Phase::Succeeded { since },
         "Failed" => Phase::Failed { since, why: status.failure.clone().unwrap_or_default() },
@@ -67,7 +83,21 @@ pub fn state(status: Option<&CanaryStatus>, now: Timestamp) -> Result<State, Inv
         promoted: status.promoted.as_ref().map(|promoted| Revision(promoted.revision.clone())),
         canary,
         replicas: number("replicas", status.replicas.unwrap_or(1))?,
+        owed: status
+            .owed
+            .as_ref()
+            .map(|owed| Ending { revision: Revision(owed.revision.clone()), succeeded: owed.succeeded }),
+        command: status.command.clone(),
     })
+}
+
+fn gate(gate: Option<&str>) -> Result<Option<Gate>, InvalidStatus> {
+    match gate {
+        None => Ok(None),
+        Some("TrafficIncrease") => Ok(Some(Gate::TrafficIncrease)),
+        Some("Promotion") => Ok(Some(Gate::Promotion)),
+        Some(other) => Err(nonsense("gate", other)),
+    }
 }
 
 fn farewell(stage: Option<&str>) -> Result<Farewell, InvalidStatus> {

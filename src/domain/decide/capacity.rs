@@ -21,11 +21,11 @@ fn for_all(pods: u32, percent: u8) -> Option<u32> {
     (percent > 0).then(|| u32::try_from(all).unwrap_or(u32::MAX))
 }
 
-/// Whether the primary's pods are enough for `share` of the requests, if `replicas` are for all of them.
-pub(super) fn suffices(primary: &Primary, ready: Percent, replicas: u32, share: Weight) -> bool {
+/// Whether the primary's pods are enough for `share` percent of the requests, if `replicas` are for all of them.
+pub(super) fn suffices(primary: &Primary, ready: Percent, replicas: u32, share: u8) -> bool {
     let Some(most) = primary.most else { return true };
     let all = u64::from(replicas.min(most));
-    let part = u32::try_from((all * u64::from(share.canary())).div_ceil(100)).unwrap_or(u32::MAX);
+    let part = u32::try_from((all * u64::from(share)).div_ceil(100)).unwrap_or(u32::MAX);
     primary.pods.available >= ready.of(part)
 }
 
@@ -76,13 +76,13 @@ mod tests {
     fn a_share_needs_its_part_of_the_pods() {
         let has = |pods, percent, share| {
             let ready = Percent::try_from(percent).unwrap();
-            suffices(&primary(pods, Some(8)), ready, 10, weight(share))
+            suffices(&primary(pods, Some(8)), ready, 10, share)
         };
         assert!(has(8, 100, 100), "no more than the autoscaler gives");
         assert!(!has(7, 100, 100));
         assert!(has(4, 100, 50) && !has(3, 100, 50));
         assert!(has(4, 50, 100) && !has(3, 50, 100));
-        assert!(suffices(&primary(0, None), Percent::ALL, 10, Weight::FULL));
+        assert!(suffices(&primary(0, None), Percent::ALL, 10, 100));
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! The words of a decision: what happened, and what is waited for.
 
-use crate::domain::Pods;
+use super::heard::refusals;
+use crate::domain::{Hook, Pods, Reply};
 use jiff::Timestamp;
 use std::fmt;
 
@@ -36,6 +37,14 @@ pub enum Reason {
     Superseded,
     /// The target is back at the promoted version.
     Restored,
+    /// A gate holds the rollout until its hooks, or a person, say yes.
+    GateClosed,
+    /// A gate that held it is open.
+    GateOpened,
+    /// The pods are ready, and are checked before they get traffic.
+    Checking,
+    /// A check passed, and there are more before the next step.
+    CheckPassed,
     /// The weight follows the next step.
     Advanced,
     /// A check failed, fewer times than the threshold.
@@ -48,6 +57,8 @@ pub enum Reason {
     RolledBack,
     /// The primary is being given the version.
     Promoting,
+    /// The primary takes over a further share.
+    Shifted,
     /// The primary could not run it.
     PromotionFailed,
     /// The primary runs it.
@@ -58,6 +69,12 @@ pub enum Reason {
     Terminating,
     /// The primary outlives its Canary.
     PrimaryKept,
+    /// A hook whose answer changes nothing did not say yes.
+    HookFailed,
+    /// Somebody's order was taken.
+    Ordered,
+    /// Somebody's order was not carried out.
+    OrderRefused,
 }
 
 impl fmt::Display for Reason {
@@ -108,6 +125,15 @@ pub enum Waiting {
     CheckFailed(String),
     /// The last check could not be judged.
     Inconclusive(String),
+    /// Hooks, or a person, are to say yes.
+    Gate {
+        /// The kind of hooks.
+        hook: Hook,
+        /// What they said; nothing before they were asked.
+        replies: Vec<Reply>,
+    },
+    /// Somebody ordered to hold the weight.
+    Paused,
 }
 
 impl Waiting {
@@ -127,6 +153,8 @@ impl Waiting {
             Self::Dwell { .. } => Some("Dwell"),
             Self::CheckFailed(_) => Some("CheckFailed"),
             Self::Inconclusive(_) => Some("Inconclusive"),
+            Self::Gate { .. } => Some("Gate"),
+            Self::Paused => Some("Paused"),
         }
     }
 }
@@ -155,9 +183,22 @@ impl fmt::Display for Waiting {
             Self::RouteRefused(why) => write!(formatter, "the gateway refuses the route: {why}"),
             Self::RouteUnusable(why) => write!(formatter, "the route cannot be split: {why}"),
             Self::Dwell { until } => write!(formatter, "the next check is at {}", until.strftime("%H:%M:%SZ")),
+            Self::Gate { hook, replies } => {
+                write!(formatter, "{} is not open", hook.name())?;
+                if !replies.is_empty() {
+                    write!(formatter, ": {}", refusals(*hook, replies))?;
+                }
+                write!(formatter, "; to open it by hand: {}", by_hand("approve"))
+            }
+            Self::Paused => write!(formatter, "the rollout is paused; to go on: {}", by_hand("resume")),
             Self::TargetIncomplete(why) | Self::CheckFailed(why) | Self::Inconclusive(why) => formatter.write_str(why),
         }
     }
+}
+
+/// How a person gives an order.
+fn by_hand(order: &str) -> String {
+    format!("kubectl annotate --overwrite canary NAME serin.dev/command={order}")
 }
 
 /// The pods in words.

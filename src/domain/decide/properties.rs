@@ -232,8 +232,8 @@ proptest! {
             let after = &pass.decision.state;
             let seen = pass.seen.target.as_ref().map(|target| &target.revision);
             match &pass.before.phase {
-                Phase::Initialized { .. } | Phase::Succeeded { .. } | Phase::Failed { .. } | Phase::Progressing(_) => {
-                    prop_assert!(matches!(after.phase, Phase::Progressing(_)), "{:#?}", pass);
+                Phase::Initialized { .. } | Phase::Succeeded { .. } | Phase::Failed { .. } | Phase::Waiting { .. } | Phase::Progressing(_) => {
+                    prop_assert!(matches!(after.phase, Phase::Waiting { .. } | Phase::Progressing(_)), "{:#?}", pass);
                     prop_assert_eq!(after.target.as_ref().map(|target| &target.revision), seen);
                     prop_assert!(matches!(after.canary, CanaryPods::Up | CanaryPods::Stale), "{:#?}", pass);
                 }
@@ -372,7 +372,11 @@ fn as_it_should(cluster: &Cluster) -> TestCaseResult {
         }
         Phase::Initialized { .. } | Phase::Succeeded { .. } => prop_assert!(is_targets && promoted, "{:#?}", cluster),
         Phase::Failed { .. } => prop_assert!(is_targets && !promoted, "{:#?}", cluster),
-        Phase::Initializing { .. } | Phase::Progressing(_) | Phase::Promoting(_) | Phase::Finalising { .. } => {
+        Phase::Initializing { .. }
+        | Phase::Waiting { .. }
+        | Phase::Progressing(_)
+        | Phase::Promoting(_)
+        | Phase::Finalising { .. } => {
             prop_assert!(false, "{:#?}", cluster);
         }
     }

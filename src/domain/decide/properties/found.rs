@@ -30,11 +30,19 @@ fn target(name: &str, generation: i64) -> Target {
 /// `a` is promoted; `b`, of generation 2, is the target.
 fn state(phase: Phase) -> State {
     let canary = CanaryPods::Up;
-    State { phase, target: Some(target("b", 2)), promoted: Some(revision("a")), canary, replicas: 2 }
+    State {
+        phase,
+        target: Some(target("b", 2)),
+        promoted: Some(revision("a")),
+        canary,
+        replicas: 2,
+        owed: None,
+        command: None,
+    }
 }
 
 fn analysis(percent: u8) -> Analysis {
-    Analysis { weight: weight(percent), set: START, since: START, failed: 0, inconclusive: 0, blocked: None }
+    Analysis { weight: weight(percent), blocked: None, ..Analysis::new(START) }
 }
 
 fn world(seconds: i64, state: &State) -> World {
@@ -79,7 +87,7 @@ fn s2_a_threshold_of_0_percent_gives_no_traffic_to_no_pods() {
 #[test]
 fn s2_a_threshold_of_0_percent_finalises_no_primary_without_pods() {
     let plan = Plan { primary_ready: Percent::try_from(0).unwrap(), ..plan() };
-    let state = state(Phase::Promoting(Promotion { weight: weight(50), since: START, undo: None }));
+    let state = state(Phase::Promoting(Promotion::new(weight(50), START)));
     let mut seen = world(1, &state);
     seen.primary.as_mut().unwrap().pods = pods(2, 0);
     assert!(matches!(decide(&plan, &state, &seen, &Answers::default()).state.phase, Phase::Promoting(_)));
@@ -194,7 +202,7 @@ fn a_check_that_was_due_between_two_looks_is_asked_soon() {
 #[test]
 fn s5_a_lower_maximum_lowers_the_weight_of_a_promotion() {
     let plan = Plan { steps: steps(&[10]), ..plan() };
-    let state = state(Phase::Promoting(Promotion { weight: weight(50), since: START, undo: None }));
+    let state = state(Phase::Promoting(Promotion::new(weight(50), START)));
     let mut seen = world(1, &state);
     seen.primary.as_mut().unwrap().pods = pods(2, 1);
     assert!(decide(&plan, &state, &seen, &Answers::default()).state.weight() <= weight(10));

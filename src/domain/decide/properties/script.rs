@@ -115,6 +115,7 @@ fn plans() -> impl Strategy<Value = Plan> {
             route_grace: times.3,
             skip_analysis,
             suspend: false,
+            vacate_primary: false,
         },
     )
 }

@@ -1,9 +1,9 @@
 //! A small simulated cluster: the gateway shows what was recorded one pass later, pods become ready after some passes.
 
 use crate::domain::{
-    Acceptance, Answers, CanaryPods, Check, Configs, Decision, Farewell, Limits, OnInconclusive, Outcome, Percent,
-    Phase, Plan, Pods, Primary, Revision, Routing, Scale, State, Steps, TargetSeen, Traffic, Unknown, Verdict, Weight,
-    World, decide, questions,
+    Acceptance, Answers, CanaryPods, Check, Configs, Decision, Farewell, Gate, Limits, OnInconclusive, Outcome,
+    Percent, Phase, Plan, Pods, Primary, Revision, Routing, Scale, State, Steps, TargetSeen, Traffic, Unknown, Verdict,
+    Weight, World, decide, questions,
 };
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
@@ -92,6 +92,7 @@ pub(in crate::domain::decide) fn plan() -> Plan {
         route_grace: SignedDuration::from_secs(5),
         skip_analysis: false,
         suspend: false,
+        vacate_primary: false,
     }
 }
 
@@ -323,6 +324,8 @@ impl Cluster {
         let phase = match &state.phase {
             Phase::Initializing { .. } => "Initializing".into(),
             Phase::Initialized { .. } => "Initialized".into(),
+            Phase::Waiting { .. } => "Waiting".into(),
+            Phase::Progressing(analysis) if analysis.gate == Some(Gate::Promotion) => "WaitingPromoti".into(),
             Phase::Progressing(_) => "Progressing".into(),
             Phase::Promoting(promotion) if promotion.undo.is_some() => "Promoting back".into(),
             Phase::Promoting(_) => "Promoting".into(),
