@@ -9,9 +9,11 @@ use common::app::{self, NAME, STEPS};
 use common::cluster::Cluster;
 use common::configs;
 use common::prometheus::Says;
+use common::scalers;
 use serde_json::{Value, json};
 use serin_testing::{
-    CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, HTTP_ROUTES, Request, SECRETS, SERVICES,
+    AUTOSCALERS, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, HTTP_ROUTES, Request, SCALED_OBJECTS,
+    SECRETS, SERVICES,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +40,12 @@ enum Scenario {
     Configs,
     ConfigsSuperseded,
     ConfigsDeletedUnpromoted,
+    InitialiseWithHpa,
+    Hpa,
+    InitialiseWithKeda,
+    Keda,
+    KedaDeleted,
+    KedaDeletedUnpromoted,
 }
 
 /// When the process dies.
@@ -85,6 +93,16 @@ async fn a_crash_while_configs_are_rolled_out_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crash_while_an_autoscaler_is_held_changes_nothing() {
+    check(Scenario::InitialiseWithHpa).await;
+    check(Scenario::Hpa).await;
+    check(Scenario::InitialiseWithKeda).await;
+    check(Scenario::Keda).await;
+    check(Scenario::KedaDeleted).await;
+    check(Scenario::KedaDeletedUnpromoted).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_watch_of_the_writes_finds_what_is_wrong() {
     let watch = Watch::default();
     watch.saw(Stored::Committed(10));
@@ -129,14 +147,22 @@ async fn run(scenario: Scenario, crash: Crash) -> (Value, Vec<String>) {
         Scenario::Initialise | Scenario::InitialiseFromNothing | Scenario::InitialiseWithConfigs => {
             &[|cluster| drop(cluster.put(CANARIES, app::canary()))]
         }
-        Scenario::Good | Scenario::Bad => &[|cluster| cluster.deploy("web:2")],
+        Scenario::InitialiseWithHpa => {
+            &[|cluster| drop(cluster.put(CANARIES, scalers::canary("HorizontalPodAutoscaler")))]
+        }
+        Scenario::InitialiseWithKeda => &[|cluster| drop(cluster.put(CANARIES, scalers::canary("ScaledObject")))],
+        // The canary grows and the primary shrinks, so that the promotion has to raise it.
+        Scenario::Hpa => &[|cluster| cluster.deploy("web:2"), |cluster| scalers::autoscale(cluster, 5, 2)],
+        Scenario::Good | Scenario::Bad | Scenario::Keda => &[|cluster| cluster.deploy("web:2")],
         Scenario::Superseded => &[|cluster| cluster.deploy("web:2"), |cluster| cluster.deploy("web:3")],
         Scenario::Configs => &[|cluster| paint(cluster, "green")],
         Scenario::ConfigsSuperseded => &[|cluster| paint(cluster, "green"), |cluster| paint(cluster, "red")],
         Scenario::Deleted
         | Scenario::DeletedWithRevert
         | Scenario::DeletedUnpromoted
-        | Scenario::ConfigsDeletedUnpromoted => &[Cluster::delete_canary],
+        | Scenario::ConfigsDeletedUnpromoted
+        | Scenario::KedaDeleted
+        | Scenario::KedaDeletedUnpromoted => &[Cluster::delete_canary],
     };
     for (place, act) in user.iter().enumerate() {
         act(&cluster);
@@ -180,6 +206,12 @@ async fn begin(scenario: Scenario) -> Cluster {
         Scenario::Configs | Scenario::ConfigsSuperseded | Scenario::ConfigsDeletedUnpromoted => {
             configs::at_rest().await
         }
+        Scenario::InitialiseWithHpa => scalers::with_hpa().await,
+        Scenario::InitialiseWithKeda => scalers::with_scaled_object().await,
+        Scenario::Hpa => scalers::at_rest("HorizontalPodAutoscaler").await,
+        Scenario::Keda | Scenario::KedaDeleted | Scenario::KedaDeletedUnpromoted => {
+            scalers::at_rest("ScaledObject").await
+        }
         Scenario::Good | Scenario::Superseded | Scenario::Bad => Cluster::at_rest().await,
         Scenario::Deleted | Scenario::DeletedWithRevert | Scenario::DeletedUnpromoted => {
             let mut cluster = Cluster::new().await;
@@ -194,7 +226,7 @@ async fn begin(scenario: Scenario) -> Cluster {
     };
     match scenario {
         Scenario::Bad => cluster.prometheus.says(Says::Value(50.0)),
-        Scenario::DeletedUnpromoted => {
+        Scenario::DeletedUnpromoted | Scenario::KedaDeletedUnpromoted => {
             cluster.prometheus.says(Says::Value(50.0));
             cluster.deploy("web:2");
             cluster.settle().await;
@@ -240,7 +272,17 @@ fn die_at(cluster: &Cluster, crash: Crash) -> Arc<AtomicBool> {
 /// How things are, without what depends on when and how often they were written.
 fn end(cluster: &Cluster) -> Value {
     let mut all = BTreeMap::new();
-    let kinds = [CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, HTTP_ROUTES, SECRETS, SERVICES];
+    let kinds = [
+        AUTOSCALERS,
+        SCALED_OBJECTS,
+        CANARIES,
+        CONFIG_MAPS,
+        CONTROLLER_REVISIONS,
+        DEPLOYMENTS,
+        HTTP_ROUTES,
+        SECRETS,
+        SERVICES,
+    ];
     for kind in kinds {
         for mut object in cluster.server.list(kind, None) {
             let name = format!("{}/{}", kind.plural, object["metadata"]["name"].as_str().unwrap_or_default());

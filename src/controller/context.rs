@@ -17,6 +17,7 @@ use super::tenancy::Scope;
 use super::webhooks::Caller;
 use crate::api::{AlertProvider, Canary, Defaults, MetricTemplate};
 use crate::telemetry::Metrics;
+use crate::workload::autoscaler;
 use crate::workload::configs::Kind;
 use futures::future::join_all;
 use k8s_openapi::api::events::v1::Event;
@@ -402,6 +403,9 @@ fn as_value(key: &Key, object: &DynamicObject) -> Result<Value, Error> {
     }
     if let Some(kind) = Kind::named(&key.resource.kind) {
         super::configs::slim_config(kind, &mut object);
+    }
+    if autoscaler::by_kind(&key.resource.kind).is_some() {
+        super::scaling::slim_scaler(&mut object);
     }
     serde_json::to_value(&object).map_err(|source| Error::Decode { object: key.to_string(), source })
 }

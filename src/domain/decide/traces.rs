@@ -2,6 +2,7 @@
 //! waited for, and what is told.
 
 mod bad;
+mod capacity;
 mod changes;
 pub(super) mod cluster;
 mod configs;
