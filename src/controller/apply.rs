@@ -38,8 +38,9 @@ impl Intent<'_> {
         let selector = self.found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
         if self.is_retreat() {
             // Without a route it is the app's own Service that leads to the canary.
-            if let Some(selector) = selector.filter(|_| self.rollout.app.switches) {
-                self.apex(selector).await?;
+            let switched = selector.filter(|_| self.rollout.app.switches);
+            if let (Some(selector), Some(target)) = (switched, &self.found.target) {
+                self.apex(selector, target).await?;
             }
             self.route().await?;
         }
