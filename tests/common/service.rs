@@ -24,7 +24,8 @@ pub(crate) fn service_canary() -> Value {
 
 /// A cluster with the pods of four versions, of which the third never becomes ready, and a Service and a route that lead to the first.
 pub(crate) async fn with_service() -> Cluster {
-    let cluster = Cluster::new().await;
+    let mut cluster = Cluster::new().await;
+    cluster.counts = true;
     cluster.put(DEPLOYMENTS, pods_of("v1", "web:1"));
     cluster.put(DEPLOYMENTS, pods_of("v2", "web:2"));
     cluster.put(DEPLOYMENTS, pods_of("v3", BROKEN));
