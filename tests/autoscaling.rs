@@ -250,6 +250,17 @@ async fn a_scaled_object_rests_while_its_target_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_of_a_canary_that_is_gone_does_not_stay() {
+    let mut cluster = scalers::at_rest("ScaledObject").await;
+    cluster.edit(SCALED_OBJECTS, NAME, |own| {
+        own["metadata"]["annotations"]["serin.dev/paused-by"] = "one-that-is-gone".into();
+    });
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 10).await);
+    assert_eq!(paused(&cluster, NAME), json!(null));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_query_of_the_primary_can_be_given() {
     let mut cluster = scalers::at_rest("ScaledObject").await;
     let queries = json!({"requests": "sum(rate(requests{pod=~\"web-primary-.*\"}[30s]))"});

@@ -100,9 +100,10 @@ impl Intent<'_> {
         };
         let (scaler, canary) = (autoscaler.reference.scaler, &self.rollout.app.canary);
         let render = |found: Option<&Value>| {
-            Ok(found.map(|own| match rests && scaling.fits.is_ok() {
-                true => scaler.paused(own, canary, true),
-                false => resumed(scaler, own, canary),
+            // That of another target is none of this Canary's business, but for a pause from before.
+            Ok(found.map(|own| match scaling.fits {
+                Ok(()) => scaler.paused(own, canary, rests),
+                Err(_) => resumed(scaler, own, canary),
             }))
         };
         self.converge(&key, scaling.own.as_ref(), render).await
