@@ -18,7 +18,7 @@ use serin::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
     AlertSettings, AllowedHosts, Cache, Clock, Context, Deliveries, Egress, Error, Guarded, Settings, Tenancy,
-    reconcile, slim, slim_config, slim_scaler,
+    reconcile, slim, slim_canary, slim_config, slim_scaler,
 };
 use serin::telemetry::Metrics;
 use serin::workload::REVISION;
