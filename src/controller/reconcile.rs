@@ -241,7 +241,7 @@ async fn refuse(context: &Context, canary: &Canary, reason: &'static str, why: &
     let status = api::refused(canary.status.as_ref(), reason, &why, canary.metadata.generation, context.clock.now());
     if canary.status.as_ref() != Some(&status) {
         let canary = commit::status(context, canary, status).await?;
-        tracing::warn!(reason, "{why}");
+        tracing::warn!(reason, "{}", tell::shortened(&why));
         tell::publish(context, &canary, true, reason.to_owned(), &why).await;
     }
     Ok(Action::await_change())

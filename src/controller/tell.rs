@@ -69,7 +69,7 @@ pub(super) async fn publish(context: &Context, canary: &Canary, warning: bool, r
     }
 }
 
-fn shortened(text: &str) -> &str {
+pub(super) fn shortened(text: &str) -> &str {
     let end = (0..=EVENT_LIMIT.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     &text[..end]
 }
