@@ -42,6 +42,7 @@ impl fmt::Display for Key {
 #[derive(Default)]
 pub struct Cache {
     watched: BTreeMap<String, Scoped<Store<DynamicObject>>>,
+    versions: BTreeMap<String, ApiResource>,
     claims: Scoped<Arc<Claims>>,
     written: Mutex<HashMap<Key, (Value, Instant)>>,
     /// The configs of versions.
@@ -56,7 +57,13 @@ impl Cache {
 
     /// Reads objects of this kind from a watch of one scope.
     pub fn add_within(&mut self, scope: Scope, resource: ApiResource, store: Store<DynamicObject>) {
-        self.watched.entry(resource.kind).or_default().insert(scope, store);
+        self.watched.entry(resource.kind.clone()).or_default().insert(scope, store);
+        self.versions.insert(resource.kind.clone(), resource);
+    }
+
+    /// Whether objects of this kind are read, in this version of it.
+    pub(super) fn reads(&self, resource: &ApiResource) -> bool {
+        self.versions.get(&resource.kind) == Some(resource)
     }
 
     /// Reads from here which Canaries of a scope are about which names.

@@ -18,6 +18,7 @@ mod reconcile;
 mod rollout;
 mod routing;
 mod scoped;
+mod served;
 mod settings;
 mod tell;
 mod tenancy;

@@ -11,6 +11,7 @@ use super::lease::Leadership;
 use super::reconcile::reconcile;
 use super::rollout::{config_resource, records};
 use super::scoped::Scoped;
+use super::served;
 use super::settings::Settings;
 use super::tell;
 use super::tenancy::{Scope, Tenancy};
@@ -62,9 +63,15 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<Deliveries, Error> {
     check(&settings)?;
+    let stop = stop.shared();
+    let routed = tokio::select! {
+        routed = served::of_meshes(&client) => routed,
+        // There is nothing to be watched any more.
+        () = stop.clone() => vec![],
+    };
     let mut all = Watches::default();
     let controllers = settings.tenancy.scopes().into_iter();
-    let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope)).collect();
+    let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope, &routed)).collect();
     let Watches { cache, templates, providers } = all;
     let (outbox, deliveries) = Outbox::open(client.clone(), &settings.alerts, providers, Arc::clone(&metrics))?;
 
@@ -76,7 +83,6 @@ pub async fn run(
         watched.fill().await;
         readiness.set_ready();
     });
-    let stop = stop.shared();
     let passes = controllers.into_iter().map(|controller| {
         controller.graceful_shutdown_on(stop.clone()).run(timed, retry, Arc::clone(&context)).boxed()
     });
@@ -94,11 +100,17 @@ struct Watches {
 
 impl Watches {
     /// The watches of one scope, and what they wake.
-    fn open(&mut self, client: &Client, settings: &Settings, scope: &Scope) -> Controller<Guarded> {
+    fn open(
+        &mut self,
+        client: &Client,
+        settings: &Settings,
+        scope: &Scope,
+        routed: &[ApiResource],
+    ) -> Controller<Guarded> {
         let claims = Arc::new(Claims::default());
         self.cache.index(scope.clone(), Arc::clone(&claims));
         let mut controller = canaries(client, &settings.tenancy, scope, &claims);
-        for (resource, config) in resources() {
+        for (resource, config) in resources(routed) {
             let (store, stream) = watched(client, &resource, config, scope);
             self.cache.add_within(scope.clone(), resource.clone(), store);
             let claims = Arc::clone(&claims);
@@ -187,7 +199,7 @@ fn check(settings: &Settings) -> Result<(), Error> {
 }
 
 /// The kinds that are watched besides Canaries and templates, and which objects of them.
-fn resources() -> Vec<(ApiResource, watcher::Config)> {
+fn resources(routed: &[ApiResource]) -> Vec<(ApiResource, watcher::Config)> {
     let all = watcher::Config::default;
     let (key, value) = MANAGED_BY;
     let mut resources: BTreeMap<String, (ApiResource, watcher::Config)> = BTreeMap::new();
@@ -197,10 +209,8 @@ fn resources() -> Vec<(ApiResource, watcher::Config)> {
     for (_, workload) in workload::all() {
         add(workload.resource(), all());
     }
-    for (_, mesh) in mesh::all() {
-        for resource in mesh.resources() {
-            add(resource, all());
-        }
+    for resource in routed {
+        add(resource.clone(), all());
     }
     resources.into_values().collect()
 }
