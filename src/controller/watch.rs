@@ -208,6 +208,10 @@ fn resources(routed: &[ApiResource]) -> Vec<(ApiResource, watcher::Config)> {
     add(records(), all().labels(&format!("{key}={value}")));
     for (_, workload) in workload::all() {
         add(workload.resource(), all());
+        if let Some(resource) = workload.counted_by() {
+            // Only those of Services that say of which version they are: the others' pods are counted elsewhere.
+            add(resource, all().labels(&format!("{key}={value},{}", workload::REVISION)));
+        }
     }
     for resource in routed {
         add(resource.clone(), all());
