@@ -37,11 +37,6 @@ impl Intent<'_> {
     pub(super) async fn carry_out(&self) -> Result<(), Error> {
         let selector = self.found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
         if self.is_retreat() {
-            // Without a route it is the app's own Service that leads to the canary.
-            let switched = selector.filter(|_| self.rollout.app.switches);
-            if let (Some(selector), Some(target)) = (switched, &self.found.target) {
-                self.apex(selector, target).await?;
-            }
             self.route().await?;
         }
         if let (Some(selector), Some(target)) = (selector, &self.found.target) {

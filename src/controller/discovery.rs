@@ -4,10 +4,12 @@
 //! for it says so.
 
 use super::error::Error;
+use crate::mesh;
 use crate::telemetry::chain;
 use crate::workload::autoscaler::{self, Scaler};
 use kube::Client;
 use kube::core::ApiResource;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -17,8 +19,33 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// Between two questions while the API server does not answer.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The kinds of autoscalers that are served, each in the best version.
-pub(super) async fn scalers(client: &Client) -> Vec<ApiResource> {
+/// Those that are served.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    /// What meshes read and write.
+    pub(super) routed: Vec<ApiResource>,
+    /// Autoscalers.
+    pub(super) scalers: Vec<ApiResource>,
+}
+
+pub(super) async fn served(client: &Client) -> Served {
+    Served { routed: of_meshes(client).await, scalers: scalers(client).await }
+}
+
+/// The kinds that meshes read and write, each in the first version of the registry that is served: two would be two
+/// watches of the same objects.
+async fn of_meshes(client: &Client) -> Vec<ApiResource> {
+    let mut served: BTreeMap<String, ApiResource> = BTreeMap::new();
+    for resource in mesh::all().flat_map(|(_, mesh)| mesh.resources()) {
+        if !served.contains_key(&resource.kind) && (resource.group.is_empty() || serves(client, &resource).await) {
+            served.insert(resource.kind.clone(), resource);
+        }
+    }
+    served.into_values().collect()
+}
+
+/// The kinds of autoscalers, each in the best version.
+async fn scalers(client: &Client) -> Vec<ApiResource> {
     let mut served = vec![];
     for scaler in autoscaler::all() {
         match best(client, scaler).await {

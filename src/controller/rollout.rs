@@ -43,7 +43,7 @@ impl Rollout {
         let spec = &canary.spec;
         let service = &spec.service;
         let provider = provider(spec, &context.settings.provider)?;
-        let mesh = mesh::by_name(provider.name()).ok_or_else(|| unknown_provider(provider.name()))?;
+        let mesh = mesh_of(context, provider)?;
         let workload = workload_of(context, canary, &key)?;
         let name = service.name.clone().unwrap_or_else(|| spec.target_ref.name.clone());
         let owner = owner(canary);
@@ -199,9 +199,24 @@ fn autoscaler_of(context: &Context, canary: &Canary, workload: &dyn Workload) ->
     Some(Autoscaler { resource: context.cache.resource(kind).cloned(), reference })
 }
 
-fn unknown_provider(provider: &str) -> InvalidSpec {
-    let known: Vec<_> = mesh::all().map(|(name, _)| name).collect();
-    InvalidSpec::Other(format!("spec.provider: {provider} is not known; write one of {}", known.join(", ")))
+/// What moves the traffic. A cluster may serve only the other version of the same kinds; their objects are the same.
+fn mesh_of(context: &Context, provider: Provider) -> Result<&'static dyn Mesh, InvalidSpec> {
+    let name = provider.name();
+    let named = mesh::by_name(name).ok_or_else(|| {
+        let known: Vec<_> = mesh::all().map(|(name, _)| name).collect();
+        InvalidSpec::Other(format!("spec.provider: {name} is not known; write one of {}", known.join(", ")))
+    })?;
+    let kinds = |mesh: &dyn Mesh| mesh.resources().into_iter().map(|resource| resource.kind).collect::<Vec<_>>();
+    let same = mesh::all().map(|(_, mesh)| mesh).filter(|mesh| kinds(*mesh) == kinds(named));
+    let is_watched = |resource: &ApiResource| context.cache.resource(&resource.kind) == Some(resource);
+    let served = |mesh: &&'static dyn Mesh| mesh.resources().iter().all(is_watched);
+    [named].into_iter().chain(same).find(served).ok_or_else(|| {
+        InvalidSpec::Other(format!(
+            "spec.provider: {name} needs {} objects, which this cluster does not serve; install the Gateway API and \
+             restart Serin, or write kubernetes",
+            kinds(named).join(", ")
+        ))
+    })
 }
 
 /// No `blockOwnerDeletion`: it would need a right that nothing else needs.

@@ -6,7 +6,7 @@ use super::claims::{Claims, Guarded};
 use super::clock::Clock;
 use super::configs::{self, slim_config};
 use super::context::{Context, canary_key};
-use super::discovery;
+use super::discovery::{self, Served};
 use super::egress::Egress;
 use super::error::Error;
 use super::lease::Leadership;
@@ -68,14 +68,14 @@ pub async fn run(
 ) -> Result<Deliveries, Error> {
     check(&settings)?;
     let stop = stop.shared();
-    let scalers = tokio::select! {
-        scalers = discovery::scalers(&client) => scalers,
+    let served = tokio::select! {
+        served = discovery::served(&client) => served,
         // There is nothing to be watched any more.
-        () = stop.clone() => vec![],
+        () = stop.clone() => Served::default(),
     };
     let mut all = Watches::default();
     let controllers = settings.tenancy.scopes().into_iter();
-    let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope, &scalers)).collect();
+    let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope, &served)).collect();
     let Watches { cache, templates, providers, canaries, news } = all;
     let egress = Egress::new(settings.allowed_egress.clone())?;
     let mut context = Context::new(client, egress, settings, leadership, metrics, cache, templates, Clock::System);
@@ -117,17 +117,17 @@ impl Watches {
         client: &Client,
         settings: &Settings,
         scope: &Scope,
-        scalers: &[ApiResource],
+        served: &Served,
     ) -> Controller<Guarded> {
         let claims = Arc::new(Claims::default());
         self.cache.index(scope.clone(), Arc::clone(&claims));
         let (canaries, mut controller) = canaries(client, &settings.tenancy, scope, &claims, &self.news);
         self.canaries.insert(scope.clone(), canaries);
-        let resources = resources().into_iter().map(|(resource, config)| {
+        let resources = resources(&served.routed).into_iter().map(|(resource, config)| {
             let (store, stream) = watched(client, &resource, config, scope);
             (resource, store, stream)
         });
-        let scalers = scalers.iter().map(|resource| {
+        let scalers = served.scalers.iter().map(|resource| {
             let (store, stream) = watched_scalers(client, resource, scope);
             (resource.clone(), store, stream)
         });
@@ -244,7 +244,7 @@ fn check(settings: &Settings) -> Result<(), Error> {
 }
 
 /// The kinds that are watched besides Canaries and templates, and which objects of them.
-fn resources() -> Vec<(ApiResource, watcher::Config)> {
+fn resources(routed: &[ApiResource]) -> Vec<(ApiResource, watcher::Config)> {
     let all = watcher::Config::default;
     let (key, value) = MANAGED_BY;
     let mut resources: BTreeMap<String, (ApiResource, watcher::Config)> = BTreeMap::new();
@@ -258,10 +258,8 @@ fn resources() -> Vec<(ApiResource, watcher::Config)> {
             add(resource, all().labels(&format!("{key}={value},{}", workload::REVISION)));
         }
     }
-    for (_, mesh) in mesh::all() {
-        for resource in mesh.resources() {
-            add(resource, all());
-        }
+    for resource in routed {
+        add(resource.clone(), all());
     }
     resources.into_values().collect()
 }

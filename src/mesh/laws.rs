@@ -540,9 +540,9 @@ fn weights_that_somebody_changed_are_seen() {
 }
 
 #[test]
-fn without_a_gateway_the_services_are_looked_at_and_nothing_is_written() {
+fn without_a_gateway_the_services_are_looked_at_and_led_back() {
     let mesh = super::by_name("kubernetes").unwrap();
-    let service = |selector: &str| json!({"spec": {"selector": {"app": selector}}});
+    let service = |selector: &str| json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": selector}}});
     let switched = |selector: &str| {
         let mut service = service(selector);
         crate::object::set_switched(&mut service, true);
@@ -561,6 +561,14 @@ fn without_a_gateway_the_services_are_looked_at_and_nothing_is_written() {
     for apex in [switched("web-primary"), switched("other")] {
         assert_eq!(routing(Some(apex)), Routing::Mixed);
     }
-    let found = [Some(service("web")), None, None];
-    assert_eq!(split(mesh, &app(), Split::of(Weight::FULL), &found), [None, None, None]);
+    let [primary, canary] = versions.clone();
+    let at_canary = [Some(switched("web")), primary.clone(), canary.clone()];
+    for percent in [0, 50] {
+        let rendered = split(mesh, &app(), Split::of(self::percent(percent)), &at_canary);
+        assert_eq!(rendered, [Some(service("web-primary")), None, None]);
+        assert!(matches!(routing(rendered[0].clone()), Routing::Split(Weight::ZERO, _)));
+    }
+    assert_eq!(split(mesh, &app(), Split::of(Weight::FULL), &at_canary), [None, None, None]);
+    let before = [Some(service("web")), primary, canary];
+    assert_eq!(split(mesh, &app(), Split::of(Weight::ZERO), &before), [None, None, None], "it waits for the primary");
 }
