@@ -124,11 +124,13 @@ async fn every_kind_is_asked_in_its_turn_in_a_good_rollout() {
     let mut asked = letters.clone();
     asked.sort_by_key(|letter| (letter.body["step"].as_i64(), letter.path.clone()));
     insta::assert_snapshot!(lines(&asked), @"");
-    let traces: BTreeSet<_> = letters.iter().map(|letter| letter.body["traceId"].clone()).collect();
+    let traces: BTreeSet<_> = letters.iter().map(|letter| letter.body["traceId"].to_string()).collect();
     assert_eq!(traces.len(), 1, "one rollout is one trace");
     let keys: BTreeSet<_> = letters.iter().map(|letter| letter.headers["idempotency-key"].clone()).collect();
     assert_eq!(keys.len(), letters.len(), "no question is asked twice");
-    assert!(letters.iter().all(|letter| letter.headers["traceparent"].contains(letter.body["traceId"].as_str().unwrap())));
+    assert!(
+        letters.iter().all(|letter| letter.headers["traceparent"].contains(letter.body["traceId"].as_str().unwrap()))
+    );
     let revision = cluster.status()["promoted"]["revision"].clone();
     assert!(letters.iter().all(|letter| letter.body["revision"] == revision && letter.body["checksum"] == revision));
     assert!(letters.iter().all(|letter| letter.body["name"] == NAME && letter.body["namespace"] == NAMESPACE));
@@ -304,10 +306,8 @@ impl Write for Log {
 async fn a_header_from_a_secret_is_sent_and_shown_nowhere() {
     let log = Log::default();
     let written = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || written.clone())
-        .finish();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || written.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
 
     let inbox = Inbox::start(Does::Echo).await;
@@ -320,7 +320,11 @@ async fn a_header_from_a_secret_is_sent_and_shown_nowhere() {
     cluster.deploy("web:2");
     assert!(cluster.settle_until(|cluster| cluster.phase() == "Waiting").await);
     cluster.pass_in_time().await;
-    assert!(waiting(&cluster).contains("its secret gate does not exist; create it in namespace shop"), "{}", waiting(&cluster));
+    assert!(
+        waiting(&cluster).contains("its secret gate does not exist; create it in namespace shop"),
+        "{}",
+        waiting(&cluster)
+    );
 
     let data = |value: &str| serde_json::to_value(k8s_openapi::ByteString(value.as_bytes().to_vec())).unwrap();
     cluster.put(
@@ -343,7 +347,13 @@ async fn a_header_from_a_secret_is_sent_and_shown_nowhere() {
     cluster.pass_in_time().await;
     assert_eq!(cluster.phase(), "Progressing");
 
-    let stored: String = cluster.server.requests().iter().filter(|request| request.is_write()).map(|request| request.body.to_string()).collect();
+    let stored: String = cluster
+        .server
+        .requests()
+        .iter()
+        .filter(|request| request.is_write())
+        .map(|request| request.body.to_string())
+        .collect();
     let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
     let own: String = logged.lines().filter(|line| line.contains("serin")).collect();
     assert!(stored.contains("HTTP 403") && !stored.contains("hunter2"), "{stored}");
@@ -411,7 +421,8 @@ async fn what_takes_traffic_back_does_not_wait_for_a_webhook() {
         if !cluster.errors.is_empty() {
             cluster.pass_in_time().await;
         }
-        assert_eq!(cluster.status()["canaryWeight"], 0, "{what}: {}", cluster.story());
+        let backends = cluster.backends();
+        assert!(backends.contains("web-canary 0"), "{what}: {backends}: {}", cluster.story());
     }
 }
 
@@ -531,7 +542,9 @@ async fn a_muted_gate_alerts_nobody() {
                 "spec": {"type": "generic", "address": format!("{}/alerts", inbox.address)},
             }),
         );
-        cluster.edit_spec(|spec| spec["analysis"]["alerts"] = json!([{"name": "on-call", "providerRef": {"name": "on-call"}}]));
+        cluster.edit_spec(|spec| {
+            spec["analysis"]["alerts"] = json!([{"name": "on-call", "providerRef": {"name": "on-call"}}])
+        });
         cluster.deploy("web:2");
         until_waiting(&mut cluster, "Gate").await;
         cluster.wait(10).await;
@@ -539,7 +552,8 @@ async fn a_muted_gate_alerts_nobody() {
         inbox.at("/confirm-promotion", Does::Answer(200));
         cluster.settle().await;
         assert_eq!(cluster.phase(), "Succeeded");
-        let reasons: Vec<_> = inbox.take().iter().map(|letter| letter.body["reason"].as_str().unwrap_or_default().to_owned()).collect();
+        let reasons: Vec<_> =
+            inbox.take().iter().map(|letter| letter.body["reason"].as_str().unwrap_or_default().to_owned()).collect();
         for reason in ["GateClosed", "GateOpened"] {
             assert_eq!(reasons.iter().any(|told| told == reason), expected, "{muted} {reason}: {reasons:?}");
         }

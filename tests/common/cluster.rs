@@ -18,7 +18,7 @@ use serin::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
     AlertSettings, AllowedHosts, Cache, Clock, Context, Deliveries, Error, Guarded, Settings, Tenancy, reconcile, slim,
-    slim_config,
+    slim_canary, slim_config,
 };
 use serin::telemetry::Metrics;
 use serin::workload::configs::Kind as ConfigKind;
@@ -273,7 +273,7 @@ impl Cluster {
             tokio::select! {
                 biased;
                 outcome = &mut pass => break outcome,
-                () = real_time(Duration::from_millis(5)) => tokio::time::advance(Duration::from_millis(50)).await,
+                () = real_time(Duration::from_millis(5)) => tokio::time::advance(Duration::from_millis(100)).await,
             }
             assert!(elapsed(self) < SignedDuration::from_hours(1), "the pass does not end");
             if elapsed(self).unsigned_abs() >= after

@@ -36,6 +36,5 @@ pub(super) fn not_yet(spec: &CanarySpec) -> Result<(), InvalidSpec> {
     said(analysis.is_some_and(|it| it.mirror), "spec.analysis.mirror")?;
     said(analysis.is_some_and(|it| it.session_affinity.is_some()), "spec.analysis.sessionAffinity")?;
     said(analysis.is_some_and(|it| it.step_weight_promotion.is_some()), "spec.analysis.stepWeightPromotion")?;
-    said(analysis.is_some_and(|it| it.switch_traffic), "spec.analysis.switchTraffic")?;
-    said(analysis.is_some_and(|it| !it.webhooks.is_empty()), "spec.analysis.webhooks")
+    said(analysis.is_some_and(|it| it.switch_traffic), "spec.analysis.switchTraffic")
 }

@@ -186,6 +186,7 @@ fn with_analysis(plan: &Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> 
         metrics: metrics(&analysis.metrics)?,
         canary_ready: percent("spec.analysis.canaryReadyThreshold", analysis.canary_ready_threshold)?,
         primary_ready: percent("spec.analysis.primaryReadyThreshold", analysis.primary_ready_threshold)?,
+        hooks: analysis.webhooks.iter().filter_map(|webhook| webhook.when().hook()).collect(),
         ..plan.clone()
     })
 }
