@@ -43,8 +43,8 @@ pub use answer::ReplyBody;
 pub use log::{Request, Verb};
 pub use refusal::Refusal;
 pub use registry::{
-    ALERT_PROVIDERS, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, CORE_EVENTS, DAEMON_SETS, DEPLOYMENTS, EVENTS,
-    Generation, GroupVersionResource, HTTP_ROUTES, LEASES, METRIC_TEMPLATES, Resource, SECRETS, SERVICES,
+    ALERT_PROVIDERS, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, CORE_EVENTS, DAEMON_SETS, DEPLOYMENTS, ENDPOINTS,
+    EVENTS, Generation, GroupVersionResource, HTTP_ROUTES, LEASES, METRIC_TEMPLATES, Resource, SECRETS, SERVICES,
 };
 pub use server::ApiServer;
 pub use service::Fault;

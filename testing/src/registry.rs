@@ -48,6 +48,8 @@ pub const DAEMON_SETS: GroupVersionResource = GroupVersionResource::new("apps", 
 pub const CONTROLLER_REVISIONS: GroupVersionResource = GroupVersionResource::new("apps", "v1", "controllerrevisions");
 /// Services.
 pub const SERVICES: GroupVersionResource = GroupVersionResource::new("", "v1", "services");
+/// Endpoints: the pods of Services.
+pub const ENDPOINTS: GroupVersionResource = GroupVersionResource::new("", "v1", "endpoints");
 /// Secrets.
 pub const SECRETS: GroupVersionResource = GroupVersionResource::new("", "v1", "secrets");
 /// Config maps.
@@ -154,6 +156,7 @@ pub(crate) fn known() -> BTreeMap<GroupVersionResource, Resource> {
         Resource { immutable: &["/data"], ..Resource::built_in(CONTROLLER_REVISIONS, "ControllerRevision") },
         Resource { unconditional_update: false, ..Resource::built_in(LEASES, "Lease") },
         Resource::built_in(SERVICES, "Service"),
+        Resource::built_in(ENDPOINTS, "Endpoints"),
         Resource::built_in(SECRETS, "Secret"),
         Resource::built_in(CONFIG_MAPS, "ConfigMap"),
         Resource::built_in(CORE_EVENTS, "Event"),

@@ -141,7 +141,7 @@ fn held_before(plan: &Plan, analysis: &Analysis) -> bool {
 /// The pods are ready, and more stands before the first traffic: from now on they may get copies of requests.
 fn get_ready(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp) -> Decision {
     let next = Analysis { early: asks_only(plan, analysis), ..judged(analysis, now) };
-    let until = later(now, plan.interval);
+    let until = if next.early { later(now, SOON) } else { later(now, plan.interval) };
     let first = analysis.passed == 0 && analysis.failed == 0 && plan.checks_before > 0;
     let note = (first && analysis.is_prepared(plan)).then(|| {
         let copies = match plan.copies() {
@@ -151,8 +151,7 @@ fn get_ready(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp) ->
         let text = format!("its pods are ready; {} checks before the first traffic{copies}", plan.checks_before);
         Note::new(Reason::Checking, text)
     });
-    let wake = if next.early { later(now, SOON) } else { until };
-    wake_at(go(progressing(state, next), Waiting::Dwell { until }, note.into_iter().collect()), Some(wake))
+    wake_at(go(progressing(state, next), Waiting::Dwell { until }, note.into_iter().collect()), Some(until))
 }
 
 /// Whether the next round before the first traffic only asks hooks: a check needs an interval to look back on.

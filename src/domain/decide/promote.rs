@@ -95,7 +95,9 @@ pub(super) fn undo(plan: &Plan, state: &State, promotion: &Promotion, seen: &Wor
     let available = seen.primary.as_ref().is_some_and(|primary| !primary.pods.lost());
     // A primary that loses its pods while it is changed cannot be given the traffic before it is changed back.
     let safe = available && !plan.vacate_primary;
-    let weight = if safe { Weight::ZERO } else { promotion.weight };
+    let fence = state.target.as_ref();
+    let serves = seen.target.as_ref().is_some_and(|it| !it.pods.lost() && fence.is_some_and(|fence| fence.is(it)));
+    let weight = if safe || !serves { Weight::ZERO } else { promotion.weight };
     let next = Promotion { undo: Some(why.to_owned()), ..Promotion::new(weight, seen.now) };
     let text = format!("canary weight {weight}, and the primary gets the version before: {why}");
     go(promoting(state, next), Waiting::PrimaryMissing, vec![Note::warning(Reason::Retreated, text)])

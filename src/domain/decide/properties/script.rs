@@ -1,16 +1,18 @@
 //! Random plans, and random stories that happen to a rollout: mostly the world does as it is told, and sometimes
 //! anything at all.
 
-use super::super::traces::cluster::{outcome, weight};
+use super::super::Reason;
+use super::super::traces::cluster::{Says, outcome, replies, weight};
 use crate::domain::{
-    Acceptance, Answers, Configs, Decision, OnInconclusive, Percent, Plan, Pods, Primary, Revision, Routing, Scale,
-    State, Steps, Target, TargetSeen, Traffic, Verdict, Weight, World, decide, questions,
+    Acceptance, Analysis, Answers, Command, Configs, Decision, Hook, OnInconclusive, Percent, Phase, Plan, Pods,
+    Primary, Questions, Reply, Revision, Routing, Scale, State, Steps, Target, TargetSeen, Traffic, Verdict, Weight,
+    World, decide, questions,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_set, vec};
 use proptest::option::weighted;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many different pod templates there are.
 const VERSIONS: usize = 4;
@@ -44,6 +46,9 @@ struct Step {
     routing: Option<Routing>,
     verdict: Verdict,
     said: Said,
+    says: Vec<Says>,
+    /// Another annotation, or none any more.
+    command: Option<Option<&'static str>>,
 }
 
 /// A workload that may be other than Serin wants it.
@@ -68,8 +73,9 @@ pub(super) struct Pass {
     pub(super) plan: Plan,
     pub(super) before: State,
     pub(super) seen: World,
-    pub(super) asked: bool,
+    pub(super) asked: Questions,
     pub(super) said: Option<Verdict>,
+    pub(super) answers: Answers,
     pub(super) decision: Decision,
 }
 
@@ -80,6 +86,7 @@ pub(super) struct Cluster {
     pub(super) state: State,
     pub(super) now: Timestamp,
     pub(super) deleted: bool,
+    pub(super) command: Option<&'static str>,
     version: usize,
     config: usize,
     generation: i64,
@@ -92,32 +99,89 @@ pub(super) fn scripts() -> impl Strategy<Value = Script> {
 
 fn plans() -> impl Strategy<Value = Plan> {
     let seconds = |range: std::ops::RangeInclusive<i64>| range.prop_map(SignedDuration::from_secs);
-    let percents = btree_set(1..=100_u8, 1..=4);
+    let steps = prop_oneof![
+        9 => btree_set(1..=100_u8, 1..=4).prop_map(|all| Steps::new(all.into_iter().map(weight).collect()).unwrap()),
+        1 => Just(Steps::none()),
+    ];
     let checks = (1..=3_u32, 1..=3_u32, prop_oneof![Just(OnInconclusive::Rollback), Just(OnInconclusive::Hold)]);
     let times = (seconds(1..=20), seconds(5..=60), seconds(1..=10), seconds(0..=10));
-    (percents, checks, times, share(), share(), prop::bool::weighted(0.1)).prop_map(
-        |(percents, checks, times, canary_ready, primary_ready, skip_analysis)| Plan {
-            steps: Steps::new(percents.into_iter().map(weight).collect()).unwrap(),
-            checks_before: 0,
-            checks_per_step: 1,
-            mirror: Weight::ZERO,
-            promotion_step: None,
-            hooks: BTreeSet::new(),
-            interval: times.0,
-            threshold: checks.0,
-            inconclusive_limit: checks.1,
-            on_inconclusive: checks.2,
-            metrics: vec![],
-            progress_deadline: times.1,
-            canary_ready,
-            primary_ready,
-            drain_delay: times.2,
-            route_grace: times.3,
-            skip_analysis,
-            suspend: false,
-            vacate_primary: false,
+    let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
+    (steps, strategies(), hooks(), checks, times, (share(), share()), flags).prop_map(
+        |(steps, strategy, hooks, checks, times, shares, (skip_analysis, vacates))| {
+            let (checks_before, checks_per_step, mirror, promotion_step) = strategy;
+            let plan = Plan {
+                steps,
+                checks_before,
+                checks_per_step,
+                mirror,
+                promotion_step,
+                hooks,
+                interval: times.0,
+                threshold: checks.0,
+                inconclusive_limit: checks.1,
+                on_inconclusive: checks.2,
+                metrics: vec![],
+                progress_deadline: times.1,
+                canary_ready: shares.0,
+                primary_ready: shares.1,
+                drain_delay: times.2,
+                route_grace: times.3,
+                skip_analysis,
+                suspend: false,
+                vacate_primary: false,
+            };
+            if vacates { plan.vacating_primary() } else { plan }
         },
     )
+}
+
+/// Checks before and at each step, the share that is copied, and how the primary takes over.
+fn strategies() -> impl Strategy<Value = (u32, u32, Weight, Option<Weight>)> {
+    let before = prop_oneof![3 => Just(0), 2 => 1..=3_u32];
+    let per_step = prop_oneof![3 => Just(1), 1 => 2..=3_u32];
+    (before, per_step, (0..=100_u8).prop_map(weight), weighted(0.2, (10..=60_u8).prop_map(weight)))
+}
+
+fn hooks() -> impl Strategy<Value = BTreeSet<Hook>> {
+    prop_oneof![
+        2 => Just(BTreeSet::new()),
+        3 => proptest::sample::subsequence(HOOKS.to_vec(), 0..=HOOKS.len()).prop_map(BTreeSet::from_iter),
+    ]
+}
+
+/// All kinds.
+const HOOKS: [Hook; 7] = [
+    Hook::ConfirmRollout,
+    Hook::PreRollout,
+    Hook::Rollout,
+    Hook::ConfirmTrafficIncrease,
+    Hook::ConfirmPromotion,
+    Hook::PostRollout,
+    Hook::Rollback,
+];
+
+/// What each kind says; only a few say that something is to be taken back.
+fn says() -> impl Strategy<Value = Vec<Says>> {
+    let one = |yes: u32, no: u32| prop_oneof![yes => Just(Says::Yes), no => Just(Says::No), 1 => Just(Says::Nothing)];
+    (vec(one(8, 3), HOOKS.len() - 1), one(1, 18)).prop_map(|(mut most, rollback)| {
+        most.push(rollback);
+        most
+    })
+}
+
+fn commands() -> impl Strategy<Value = Option<&'static str>> {
+    prop::sample::select(vec![
+        None,
+        Some("approve"),
+        Some("pause"),
+        Some("resume"),
+        Some("resume"),
+        Some("promote"),
+        Some("abort"),
+        Some("retry"),
+        Some("retry"),
+        Some("nonsense"),
+    ])
 }
 
 /// More than nothing; see the open test on S2 for why.
@@ -142,7 +206,9 @@ fn step() -> impl Strategy<Value = Step> {
     );
     let verdict = prop_oneof![6 => Just(Verdict::Pass), 1 => Just(Verdict::Fail), 2 => Just(Verdict::Inconclusive)];
     let said = prop_oneof![8 => Just(Said::WhenAsked), 1 => Just(Said::Always), 1 => Just(Said::Never)];
-    (seconds, user, world, verdict, said).prop_map(|(seconds, user, world, verdict, said)| {
+    let answers = (verdict, said, says());
+    (seconds, user, world, answers, weighted(0.12, commands())).prop_map(|(seconds, user, world, answers, command)| {
+        let (verdict, said, says) = answers;
         let ((deploy, (configure, incomplete), deleted, suspend, edit), (target, primary, apex_on_primary, routing)) =
             (user, world);
         Step {
@@ -159,6 +225,8 @@ fn step() -> impl Strategy<Value = Step> {
             routing,
             verdict,
             said,
+            says,
+            command,
         }
     })
 }
@@ -214,12 +282,23 @@ impl Script {
 impl Cluster {
     fn new(plan: Plan) -> Self {
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 50);
-        Self { plan, state: State::new(now), now, deleted: false, version: 0, config: 0, generation: 1, replicas: 2 }
+        Self {
+            plan,
+            state: State::new(now),
+            now,
+            deleted: false,
+            command: None,
+            version: 0,
+            config: 0,
+            generation: 1,
+            replicas: 2,
+        }
     }
 
     fn play(&mut self, step: &Step) -> Pass {
         self.now += SignedDuration::from_secs(step.seconds);
         self.deleted |= step.deleted;
+        self.command = step.command.unwrap_or(self.command);
         if let Some((version, bump)) = step.deploy {
             self.version = version;
             self.generation += i64::from(bump);
@@ -246,13 +325,16 @@ impl Cluster {
         };
         seen.apex_on_primary = step.apex_on_primary.unwrap_or(seen.apex_on_primary);
         seen.routing = step.routing.clone().unwrap_or(seen.routing);
-        let asked = questions(&self.plan, &self.state, &seen).metrics;
-        let said = match step.said {
+        let asked = questions(&self.plan, &self.state, &seen);
+        let says = |asked| match step.said {
             Said::WhenAsked => asked,
             Said::Always => true,
             Said::Never => false,
         };
-        self.pass(seen, said.then_some(step.verdict))
+        let said = says(asked.metrics).then_some(step.verdict);
+        let hooks = HOOKS.into_iter().zip(&step.says).filter(|(hook, _)| says(asked.hooks.contains(hook)));
+        let hooks = hooks.map(|(hook, says)| (hook, replies(*says))).collect();
+        self.pass(seen, said, hooks)
     }
 
     pub(super) fn follows(&self) -> bool {
@@ -267,8 +349,10 @@ impl Cluster {
     /// A pass in a world that does as it is told, after which it is time for the next one; whether anything changed.
     pub(super) fn friendly(&mut self, acceptance: &Acceptance) -> (Pass, bool) {
         let seen = self.world(acceptance);
-        let said = questions(&self.plan, &self.state, &seen).metrics.then_some(Verdict::Pass);
-        let pass = self.pass(seen.clone(), said);
+        let asked = questions(&self.plan, &self.state, &seen);
+        let agreed = |hook| if hook == Hook::Rollback { Says::No } else { Says::Yes };
+        let hooks = asked.hooks.iter().map(|hook| (*hook, replies(agreed(*hook)))).collect();
+        let pass = self.pass(seen.clone(), asked.metrics.then_some(Verdict::Pass), hooks);
         let moved = pass.before != self.state || self.world(acceptance) != seen;
         self.now = match pass.decision.wake {
             Some(wake) if !moved => wake.max(self.now),
@@ -277,10 +361,11 @@ impl Cluster {
         (pass, moved)
     }
 
-    fn pass(&mut self, seen: World, said: Option<Verdict>) -> Pass {
+    fn pass(&mut self, seen: World, said: Option<Verdict>, hooks: BTreeMap<Hook, Vec<Reply>>) -> Pass {
         let (plan, before) = (self.plan.clone(), self.state.clone());
-        let asked = questions(&plan, &before, &seen).metrics;
-        let decision = decide(&plan, &before, &seen, &Answers::of(said.map(outcome)));
+        let asked = questions(&plan, &before, &seen);
+        let answers = Answers { outcome: said.map(outcome), hooks };
+        let decision = decide(&plan, &before, &seen, &answers);
         self.state = decision.state.clone();
         let replicas = match self.state.scale(&plan, self.now) {
             Scale::AtLeast(replicas) if self.replicas == 0 => replicas,
@@ -291,7 +376,7 @@ impl Cluster {
             self.replicas = replicas;
             self.generation += 1;
         }
-        Pass { plan, before, seen, asked, said, decision }
+        Pass { plan, before, seen, asked, said, answers, decision }
     }
 
     /// What there is to see when everything is as Serin wants it.
@@ -301,7 +386,7 @@ impl Cluster {
         World {
             now: self.now,
             deleted: self.deleted,
-            command: None,
+            command: self.command.map(|written| Command { written: written.into(), by: "kubectl-annotate".into() }),
             target: Some(TargetSeen {
                 revision: revision_with(self.version, &configs(self.config)),
                 template: revision(self.version),
@@ -332,7 +417,63 @@ impl Pass {
 
     /// The judgement that counts.
     pub(super) fn verdict(&self) -> Option<Verdict> {
-        self.said.filter(|_| self.asked)
+        self.said.filter(|_| self.asked.metrics)
+    }
+
+    /// What the hooks of a kind said together, if they were asked and answered.
+    pub(super) fn hook(&self, hook: Hook) -> Option<bool> {
+        let replies = self.answers.hooks.get(&hook).filter(|replies| !replies.is_empty());
+        replies.filter(|_| self.asked.hooks.contains(&hook)).map(|all| all.iter().all(|reply| reply.answer.is_ok()))
+    }
+
+    /// Whether hooks said yes, or there are none of the kind.
+    pub(super) fn open(&self, hook: Hook) -> bool {
+        !self.plan.hooks.contains(&hook) || self.hook(hook) == Some(true)
+    }
+
+    pub(super) fn rolled_back(&self) -> bool {
+        self.hook(Hook::Rollback) == Some(true)
+    }
+
+    /// Whether a check or test was bad.
+    pub(super) fn bad(&self) -> bool {
+        let no = |hook| self.hook(hook) == Some(false);
+        self.verdict() == Some(Verdict::Fail) || no(Hook::PreRollout) || no(Hook::Rollout)
+    }
+
+    /// Whether a round of checks was asked for and every answer was good.
+    pub(super) fn good(&self) -> bool {
+        let asked = |hook| self.asked.hooks.contains(&hook);
+        self.verdict() == Some(Verdict::Pass)
+            && (!asked(Hook::Rollout) || self.hook(Hook::Rollout) == Some(true))
+            && (!asked(Hook::Rollback) || self.hook(Hook::Rollback) == Some(false))
+    }
+
+    /// Whether an answer is missing to something that was asked.
+    pub(super) fn missing(&self) -> bool {
+        let metrics = self.asked.metrics && self.said.is_none();
+        metrics || self.asked.hooks.iter().any(|hook| self.hook(*hook).is_none())
+    }
+
+    /// Whether this order is new in this pass, and was carried out.
+    pub(super) fn ordered(&self, order: &str) -> bool {
+        let new = self.seen.command.as_ref().is_some_and(|found| Some(&found.written) != self.before.command.as_ref());
+        let taken = self.decision.notes.iter().any(|note| note.reason == Reason::Ordered);
+        new && taken && self.seen.command.as_ref().is_some_and(|found| found.written == order)
+    }
+
+    /// The analysis that was recorded before.
+    pub(super) fn analysis(&self) -> Option<&Analysis> {
+        match &self.before.phase {
+            Phase::Progressing(analysis) => Some(analysis),
+            _ => None,
+        }
+    }
+
+    /// Whether the rest of the analysis is skipped: by the plan or by an order.
+    pub(super) fn skipped(&self) -> bool {
+        let before = self.analysis().is_some_and(|analysis| analysis.skipped);
+        self.plan.skip_analysis || (before && !self.ordered("pause")) || self.ordered("promote")
     }
 
     /// Whether the target is neither what was last acted upon nor what is promoted.

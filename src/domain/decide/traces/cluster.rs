@@ -1,13 +1,12 @@
 //! A small simulated cluster: the gateway shows what was recorded one pass later, pods become ready after some passes.
 
 use crate::domain::{
-    Acceptance, Answers, CanaryPods, Check, Configs, Decision, Farewell, Gate, Limits, OnInconclusive, Outcome,
-    Percent, Phase, Plan, Pods, Primary, Revision, Routing, Scale, State, Steps, TargetSeen, Traffic, Unknown, Verdict,
-    Weight, World, decide, questions,
+    Acceptance, Answers, CanaryPods, Check, Command, Configs, Decision, Farewell, Gate, Hook, Limits, OnInconclusive,
+    Outcome, Percent, Phase, Plan, Pods, Primary, Questions, Reply, Revision, Routing, Scale, Split, State, Steps,
+    TargetSeen, Traffic, Unknown, Verdict, Weight, World, decide, questions,
 };
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeSet;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// After so many passes a rollout that goes on is one that never ends.
 const ENDLESS: usize = 300;
@@ -29,6 +28,10 @@ pub(in crate::domain::decide) struct Cluster {
     pub(in crate::domain::decide) unpromotable: Vec<&'static str>,
     /// What the next checks say; good news when there is nothing.
     pub(in crate::domain::decide) answers: VecDeque<Verdict>,
+    /// What the next webhooks of a kind say; everybody agrees when there is nothing.
+    pub(in crate::domain::decide) hooks: BTreeMap<Hook, VecDeque<Says>>,
+    /// What is annotated.
+    pub(in crate::domain::decide) ordered: Option<&'static str>,
     /// Stands for how this release of Serin computes hashes.
     pub(in crate::domain::decide) hashing: &'static str,
     /// The content of the one config that every version uses; empty when it is not followed.
@@ -40,6 +43,15 @@ pub(in crate::domain::decide) struct Cluster {
     now: Timestamp,
     shown: Traffic,
     log: Vec<String>,
+}
+
+/// What a webhook says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::domain::decide) enum Says {
+    Yes,
+    No,
+    /// The pass is cut short before the answer is there.
+    Nothing,
 }
 
 /// What the gateway does with a route.
@@ -112,6 +124,16 @@ pub(in crate::domain::decide) fn outcome(verdict: Verdict) -> Outcome {
     Outcome(vec![Check { metric: "request-success-rate".into(), limits, answer }])
 }
 
+/// One webhook's answer.
+pub(in crate::domain::decide) fn replies(says: Says) -> Vec<Reply> {
+    let answer = match says {
+        Says::Nothing => return vec![],
+        Says::Yes => Ok(()),
+        Says::No => Err("it answered 403".to_owned()),
+    };
+    vec![Reply { name: "gatekeeper".into(), answer }]
+}
+
 impl Cluster {
     /// An app of two pods at version `a`, and a Canary that nobody has looked at yet.
     pub(in crate::domain::decide) fn new() -> Self {
@@ -127,6 +149,8 @@ impl Cluster {
             broken: vec![],
             unpromotable: vec![],
             answers: VecDeque::new(),
+            hooks: BTreeMap::new(),
+            ordered: None,
             hashing: "",
             config: "",
             incomplete: false,
@@ -186,6 +210,23 @@ impl Cluster {
 
     pub(in crate::domain::decide) fn answer(&mut self, answers: impl IntoIterator<Item = Verdict>) {
         self.answers.extend(answers);
+    }
+
+    /// The next webhooks of this kind say so; the plan has them from now on.
+    pub(in crate::domain::decide) fn say(&mut self, hook: Hook, says: impl IntoIterator<Item = Says>) {
+        self.plan.hooks.insert(hook);
+        self.hooks.entry(hook).or_default().extend(says);
+    }
+
+    /// Somebody annotates the Canary.
+    pub(in crate::domain::decide) fn order(&mut self, order: &'static str) {
+        self.ordered = Some(order);
+        self.log.push(format!("      -- {order} --"));
+    }
+
+    /// The sentences of a pass.
+    pub(in crate::domain::decide) fn told(&mut self) -> Vec<String> {
+        self.pass().0.notes.into_iter().map(|note| note.text).collect()
     }
 
     /// Passes until nothing changes any more and nothing is waited for by time.
@@ -249,7 +290,8 @@ impl Cluster {
             Traffic::Split(split) => Routing::Split(split.weight, acceptance),
         };
         let apex_on_primary = matches!(self.shown, Traffic::Split(_));
-        World { now: self.now, deleted: self.deleted, command: None, target, primary, apex_on_primary, routing }
+        let command = self.ordered.map(|order| Command { written: order.into(), by: "kubectl-annotate".into() });
+        World { now: self.now, deleted: self.deleted, command, target, primary, apex_on_primary, routing }
     }
 
     /// One pass, and what becomes of it; whether anything has changed.
@@ -257,8 +299,9 @@ impl Cluster {
         let seen = self.world();
         let asked = questions(&self.plan, &self.state, &seen);
         let said = asked.metrics.then(|| outcome(self.answers.pop_front().unwrap_or(Verdict::Pass)));
-        let decision = decide(&self.plan, &self.state, &seen, &Answers::of(said));
-        self.write_down(&decision);
+        let hooks = asked.hooks.iter().map(|hook| (*hook, self.reply(*hook))).collect();
+        let decision = decide(&self.plan, &self.state, &seen, &Answers { outcome: said, hooks });
+        self.write_down(&decision, &asked);
         let before = self.clone();
         self.state = decision.state.clone();
         self.carry_out();
@@ -268,6 +311,12 @@ impl Cluster {
             _ => self.now + SignedDuration::from_secs(1),
         };
         (decision, moved)
+    }
+
+    fn reply(&mut self, hook: Hook) -> Vec<Reply> {
+        let agreed = if hook == Hook::Rollback { Says::No } else { Says::Yes };
+        let says = self.hooks.get_mut(&hook).and_then(VecDeque::pop_front).unwrap_or(agreed);
+        replies(says)
     }
 
     fn busy(&self) -> bool {
@@ -301,7 +350,7 @@ impl Cluster {
         }
     }
 
-    fn write_down(&mut self, decision: &Decision) {
+    fn write_down(&mut self, decision: &Decision, asked: &Questions) {
         let Decision { state, notes, waiting, .. } = decision;
         let phase = match &state.phase {
             Phase::Initializing { .. } => "Initializing".into(),
@@ -330,7 +379,13 @@ impl Cluster {
         let told = notes.iter().map(|note| note.reason.to_string()).collect::<Vec<_>>().join(" ");
         let seconds = self.now.duration_since(self.start).as_secs();
         let weight = state.weight().canary();
-        let line = format!("{seconds:>4}s {phase:<14} {weight:>3} {pods:<8} {runs:<2} {waits:<15} {told}");
+        let copies = match state.traffic(&self.plan) {
+            Traffic::Split(Split { mirror, .. }) if mirror > Weight::ZERO => format!(" ~{mirror}"),
+            _ => String::new(),
+        };
+        let asked: String = asked.hooks.iter().map(|hook| format!(" ?{}", hook.name())).collect();
+        let line =
+            format!("{seconds:>4}s {phase:<14} {weight:>3} {pods:<8} {runs:<2} {waits:<15} {told}{copies}{asked}");
         self.log.push(line.trim_end().to_owned());
     }
 }
