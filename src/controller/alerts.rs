@@ -12,7 +12,7 @@ use super::context::Context;
 use super::rollout::Rollout;
 use super::webhooks;
 use crate::api::{AlertSeverity, Canary, InvalidSpec, Webhook, WebhookType};
-use crate::domain::{Answers, Hook, Note, Outcome, Reply};
+use crate::domain::{Answers, Hook, Note, Outcome, Reason, Reply};
 use crate::notify::{Message, Severity, hook};
 use kube::ResourceExt;
 use std::collections::BTreeSet;
@@ -90,7 +90,7 @@ fn listeners(canary: &Canary, note: &Note, message: &Message) -> Vec<(Recipient,
 
 /// Whether a note is about gates of which nobody wants to be alerted.
 fn is_muted(canary: &Canary, note: &Note, answers: &Answers) -> bool {
-    let about_gate = matches!(note.reason.to_string().as_str(), "GateClosed" | "GateOpened");
+    let about_gate = matches!(note.reason, Reason::GateClosed | Reason::GateOpened);
     let gates = [Hook::ConfirmRollout, Hook::ConfirmTrafficIncrease, Hook::ConfirmPromotion];
     let replies: Vec<_> = gates.iter().filter_map(|gate| answers.hooks.get(gate)).flatten().collect();
     let webhooks = || canary.spec.analysis.iter().flat_map(|analysis| &analysis.webhooks);

@@ -102,9 +102,10 @@ impl Pass<'_> {
             return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await;
         }
         let seen = observe::world(context, rollout, &found, &canary);
-        let asked = self.ask(&canary, state, questions(plan, state, &seen));
+        let asked = self.ask(canary, state, questions(plan, state, &seen));
         // What could not be read holds the rollout up, and nothing else.
         let (answers, read) = join(asked, configs::read(context, rollout, found.target.as_ref())).await;
+        let (answers, canary) = answers?;
         let (found, canary, next) = self.decide(canary, state, &answers).await?;
         let now = context.clock.now();
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now };
@@ -125,27 +126,36 @@ impl Pass<'_> {
     }
 
     /// Asks what is due. Who is asked may take long: the place in the queue is left to others meanwhile, and what happens in
-    /// the cluster does not wait for answers.
-    async fn ask(&mut self, canary: &Canary, state: &State, asked: Questions) -> Answers {
+    /// the cluster does not wait for answers. Answers with the Canary as it is then.
+    async fn ask(&mut self, canary: Canary, state: &State, asked: Questions) -> Result<(Answers, Canary), Error> {
         let Self { context, rollout, plan, .. } = *self;
-        let answers = observe::ask(context, rollout, canary, plan, &asked);
+        let answers = observe::ask(context, rollout, &canary, plan, &asked);
         if asked.hooks.is_empty() {
-            return answers.await;
+            return Ok((answers.await, canary));
         }
         self.slot = None;
         let answers = tokio::select! {
             biased;
-            () = self.moves_on(canary, state) => Answers::default(),
+            () = self.moves_on(&canary, state, &asked) => Answers::default(),
             () = context.news.stopped() => Answers::default(),
             answers = answers => answers,
         };
         self.slot = context.slot().await;
-        answers
+        let superseded = || Error::Supersede(rollout.key.to_string());
+        let now = context.watched(&canary).ok_or_else(superseded)?;
+        if self.is_same(&canary, &now, state) { Ok((answers, now)) } else { Err(superseded()) }
+    }
+
+    /// Whether nothing but a Canary's metadata has changed since it was read.
+    fn is_same(&self, canary: &Canary, now: &Canary, state: &State) -> bool {
+        let untouched = now.status.is_none()
+            || api::state(now.status.as_ref(), Timestamp::UNIX_EPOCH).is_ok_and(|recorded| recorded == *state);
+        untouched && now.spec == canary.spec
     }
 
     /// Returns when there is something to do whatever is answered: traffic that has to go, an order, another version,
-    /// another spec.
-    async fn moves_on(&self, canary: &Canary, state: &State) {
+    /// another spec; or something else to ask.
+    async fn moves_on(&self, canary: &Canary, state: &State, asked: &Questions) {
         let Self { context, rollout, plan, .. } = *self;
         let mut news = context.news.of(&rollout.key.namespace, &rollout.key.name);
         loop {
@@ -156,7 +166,9 @@ impl Pass<'_> {
             let found = observe::look(context, rollout);
             let seen = observe::world(context, rollout, &found, &now);
             let next = decide(plan, state, &seen, &Answers::default());
-            if moves(state, &next.state) {
+            let due = questions(plan, state, &seen);
+            let more = (due.metrics && !asked.metrics) || !due.hooks.is_subset(&asked.hooks);
+            if more || moves(state, &next.state) {
                 return;
             }
             let due = next.wake.map_or(LONGEST_LOOK, |at| until(at, seen.now).clamp(SHORTEST_LOOK, LONGEST_LOOK));
@@ -200,9 +212,7 @@ impl Pass<'_> {
         let now = self.context.read(key).await?.ok_or_else(superseded)?;
         let now: Canary =
             serde_json::from_value(now).map_err(|source| Error::Decode { object: key.to_string(), source })?;
-        let recorded = api::state(now.status.as_ref(), Timestamp::UNIX_EPOCH).map_err(|_| superseded())?;
-        let untouched = now.status.is_none() || recorded == *state;
-        if untouched && now.spec == canary.spec { Ok(now) } else { Err(superseded()) }
+        if self.is_same(canary, &now, state) { Ok(now) } else { Err(superseded()) }
     }
 
     /// What is left to do when nothing is left to wait for.
@@ -220,13 +230,16 @@ impl Pass<'_> {
     }
 }
 
-/// Whether a decision takes traffic back, or is about something else than what was asked about.
+/// Whether a decision changes what is rendered, or is about something else than what was asked about. What else a state
+/// notes can wait.
 fn moves(state: &State, next: &State) -> bool {
     let version = |state: &State| state.target.as_ref().map(|target| target.revision.clone());
-    next.weight() < state.weight()
+    next.weight() != state.weight()
         || discriminant(&next.phase) != discriminant(&state.phase)
+        || discriminant(&next.canary) != discriminant(&state.canary)
+        || next.primary_revision() != state.primary_revision()
         || version(next) != version(state)
-        || orders::taken(next) != orders::taken(state)
+        || next.command != state.command
 }
 
 /// Never in the past, and never busy.

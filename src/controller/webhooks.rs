@@ -5,9 +5,10 @@
 
 use super::egress::{Egress, Response, exchange};
 use super::secrets;
-use crate::api::{Canary, Webhook, WebhookType, duration};
+use crate::api::{Canary, CanaryStatus, HistoryEntry, Webhook, WebhookType, duration};
 use crate::notify::{Answer, MAX_ANSWER_BYTES, hook};
 use http::HeaderMap;
+use jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use std::error::Error as _;
 use std::time::Duration;
@@ -98,32 +99,52 @@ fn cause(error: &reqwest::Error) -> String {
 pub(super) fn call(canary: &Canary, webhook: &Webhook, again: u32) -> hook::Call {
     let kind = webhook.when();
     let subject = subject(canary, kind);
-    let status = canary.status.clone().unwrap_or_default();
     let uid = canary.uid().unwrap_or_default();
-    let since = status.since.map(|since| since.to_string()).unwrap_or_default();
-    let round = [status.canary_weight, status.iterations, status.failed_checks, status.inconclusive_checks];
-    let round = round.map(|number| number.to_string()).join("/");
-    let phase = status.phase.unwrap_or_default();
-    let again = again.to_string();
-    let id = hook::Id::of(&[&uid, &subject.revision, kind.name(), &webhook.name, &phase, &since, &round, &again]);
+    let round = round(&canary.status.clone().unwrap_or_default(), kind);
+    let id = hook::Id::of(&[&uid, &subject.revision, kind.name(), &webhook.name, &round, &again.to_string()]);
     hook::Call { url: webhook.url.clone(), subject, metadata: webhook.metadata.clone(), id, headers: HeaderMap::new() }
+}
+
+/// What tells one round of questions from the next.
+fn round(status: &CanaryStatus, kind: WebhookType) -> String {
+    let time = |time: Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
+    if let (WebhookType::PostRollout, Some(ending)) = (kind, &status.owed) {
+        // Whatever has begun since, it is the same end.
+        let is_about = |entry: &&HistoryEntry| entry.revision.as_ref() == Some(&ending.revision);
+        let ended = status.history.iter().rev().find(is_about).map(|entry| entry.time);
+        return format!("{} {}", ending.succeeded, time(ended));
+    }
+    let CanaryStatus { phase, since, asked_at, canary_weight, iterations, failed_checks, inconclusive_checks, .. } =
+        status;
+    let CanaryStatus { check_due, prepared, gate, gate_approved, .. } = status;
+    let (since, asked) = (time(*since), time(*asked_at));
+    let counts = format!("{canary_weight} {iterations} {failed_checks} {inconclusive_checks}");
+    format!("{phase:?} {since} {asked} {counts} {check_due} {prepared} {gate:?} {gate_approved}")
 }
 
 fn subject(canary: &Canary, kind: WebhookType) -> hook::Subject {
     let status = canary.status.clone().unwrap_or_default();
-    let revision = status.target.map(|target| target.revision).unwrap_or_default();
-    let phase = match kind {
-        // What is asked about an analysis is asked in the phase that Flagger says it is.
-        WebhookType::Unset
-        | WebhookType::Rollout
-        | WebhookType::PreRollout
-        | WebhookType::ConfirmRollout
-        | WebhookType::ConfirmTrafficIncrease
-        | WebhookType::ConfirmPromotion => "Progressing".to_owned(),
-        WebhookType::PostRollout | WebhookType::Rollback | WebhookType::Event => status.phase.unwrap_or_default(),
-    };
+    let ending = status.owed.filter(|_| kind == WebhookType::PostRollout);
     let last = status.history.last().map(|entry| entry.message.clone());
     let reason = status.failure.or(status.waiting.map(|waiting| waiting.message)).or(last);
+    let phase = match (kind, &ending) {
+        (_, Some(ending)) => if ending.succeeded { "Succeeded" } else { "Failed" }.to_owned(),
+        (WebhookType::PostRollout | WebhookType::Rollback | WebhookType::Event, None) => {
+            status.phase.unwrap_or_default()
+        }
+        // What is asked about an analysis is asked in the phase that Flagger says it is.
+        (
+            WebhookType::Unset
+            | WebhookType::Rollout
+            | WebhookType::PreRollout
+            | WebhookType::ConfirmRollout
+            | WebhookType::ConfirmTrafficIncrease
+            | WebhookType::ConfirmPromotion,
+            None,
+        ) => "Progressing".to_owned(),
+    };
+    let revision = ending.map(|ending| ending.revision).or(status.target.map(|target| target.revision));
+    let revision = revision.unwrap_or_default();
     hook::Subject {
         name: canary.name_any(),
         namespace: canary.namespace().unwrap_or_default(),

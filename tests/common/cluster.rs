@@ -281,7 +281,7 @@ impl Cluster {
             tokio::select! {
                 biased;
                 outcome = &mut pass => break outcome,
-                () = real_time(Duration::from_millis(5)) => tokio::time::advance(Duration::from_millis(50)).await,
+                () = real_time(Duration::from_millis(5)) => tokio::time::advance(Duration::from_millis(100)).await,
             }
             assert!(elapsed(self) < SignedDuration::from_hours(1), "the pass does not end");
             if elapsed(self).unsigned_abs() >= after

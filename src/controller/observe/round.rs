@@ -5,7 +5,7 @@
 //! when one of it decides for all.
 
 use super::ask::metrics;
-use crate::api::{Canary, Webhook, WebhookType};
+use crate::api::{Canary, Webhook};
 use crate::controller::context::Context;
 use crate::controller::rollout::Rollout;
 use crate::controller::webhooks;
@@ -80,7 +80,7 @@ impl<'a> Round<'a> {
     ) -> Self {
         let written = canary.spec.analysis.as_ref().map(|analysis| analysis.webhooks.as_slice()).unwrap_or_default();
         let due = |webhook: &'a Webhook| {
-            let hook = kind(webhook.when())?;
+            let hook = webhook.when().hook()?;
             asked.hooks.contains(&hook).then_some((hook, webhook))
         };
         Self {
@@ -215,18 +215,4 @@ fn decides(hook: Hook, reply: &Reply) -> bool {
         | Hook::ConfirmTrafficIncrease
         | Hook::ConfirmPromotion => reply.answer.is_err(),
     }
-}
-
-/// What a webhook is asked; nothing when it is only told.
-fn kind(written: WebhookType) -> Option<Hook> {
-    Some(match written {
-        WebhookType::Unset | WebhookType::Rollout => Hook::Rollout,
-        WebhookType::ConfirmRollout => Hook::ConfirmRollout,
-        WebhookType::PreRollout => Hook::PreRollout,
-        WebhookType::ConfirmTrafficIncrease => Hook::ConfirmTrafficIncrease,
-        WebhookType::ConfirmPromotion => Hook::ConfirmPromotion,
-        WebhookType::PostRollout => Hook::PostRollout,
-        WebhookType::Rollback => Hook::Rollback,
-        WebhookType::Event => return None,
-    })
 }
