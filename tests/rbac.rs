@@ -17,7 +17,7 @@ use serin::controller::lease::Candidate;
 use serin::controller::{Settings, run};
 use serin::server::Readiness;
 use serin::telemetry::Metrics;
-use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes};
+use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes, settle_endpoints};
 use serin_testing::{
     AUTOSCALERS, ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, Fault,
     GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, Request, SCALED_OBJECTS, SECRETS, SERVICES, Verb,
@@ -276,6 +276,7 @@ async fn react(server: ApiServer) {
     loop {
         deployments.settle(&server);
         daemon_sets.settle(&server);
+        settle_endpoints(&server);
         accept_routes(&server, "example.com/gateway");
         sleep(Duration::from_millis(10)).await;
     }

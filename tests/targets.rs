@@ -11,7 +11,9 @@ use kube::core::cel::Validator;
 use serde_json::{Value, json};
 use serin::workload;
 use serin_testing::workloads::DaemonSetController;
-use serin_testing::{CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, HTTP_ROUTES, SERVICES};
+use serin_testing::{
+    CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, ENDPOINTS, HTTP_ROUTES, SERVICES,
+};
 
 /// The key of the selector that stops a DaemonSet.
 const STOPPED: &str = "/spec/template/spec/nodeSelector/serin.dev~1scale-to-zero";
@@ -278,6 +280,351 @@ async fn a_daemon_set_that_could_not_be_rolled_out_is_refused() {
     }
 }
 
+// ---- Services ----
+
+/// The pods of one version of the app, which the user runs.
+fn pods_of(version: &str, image: &str) -> Value {
+    let mut deployment = app::deployment(image);
+    deployment["metadata"]["name"] = format!("web-{version}").into();
+    for path in ["/spec/selector/matchLabels", "/spec/template/metadata/labels"] {
+        deployment.pointer_mut(path).unwrap()["version"] = version.into();
+    }
+    deployment
+}
+
+fn service_canary() -> Value {
+    let mut canary = app::canary();
+    canary["spec"]["targetRef"] = json!({"apiVersion": "v1", "kind": "Service", "name": NAME});
+    canary
+}
+
+/// A cluster with the pods of two versions, and a Service and a route that lead to the first.
+async fn with_service() -> Cluster {
+    let cluster = Cluster::new().await;
+    cluster.put(DEPLOYMENTS, pods_of("v1", "web:1"));
+    cluster.put(DEPLOYMENTS, pods_of("v2", "web:2"));
+    cluster.put(DEPLOYMENTS, pods_of("v3", BROKEN));
+    let mut service = app::service();
+    service["spec"]["selector"] = json!({"app": NAME, "version": "v1"});
+    cluster.put(SERVICES, service);
+    cluster.put(HTTP_ROUTES, app::route());
+    cluster.react();
+    cluster
+}
+
+async fn service_at_rest() -> Cluster {
+    let mut cluster = with_service().await;
+    cluster.put(CANARIES, service_canary());
+    cluster.settle().await;
+    cluster.forget();
+    cluster
+}
+
+/// The user lets the Service lead to another version.
+fn lead_to(cluster: &Cluster, version: &str) {
+    cluster.edit(SERVICES, NAME, |service| service["spec"]["selector"]["version"] = version.into());
+}
+
+/// Where a Service leads.
+fn leads_to(cluster: &Cluster, name: &str) -> Value {
+    cluster.get(SERVICES, name)["spec"]["selector"]["version"].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_adopted() {
+    let mut cluster = with_service().await;
+    let before = [cluster.get(SERVICES, NAME), cluster.get(DEPLOYMENTS, "web-v1"), cluster.get(DEPLOYMENTS, "web-v2")];
+    cluster.put(CANARIES, service_canary());
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      patch canaries/web: add /metadata/finalizers ["serin.dev/finalizer"]
+      create controllerrevisions/web-2d30f69fd4: {"app":"web","version":"v1"}, owned by Canary
+      update canaries/status/web: Initializing weight 0 step 0 pods Up of 1, 2d30f69fd4 -> - | Reconciling | Initializing: the primary is being made: the primary is being made or updated
+      create services/web-canary: {"app":"web","version":"v1"}, owned by Canary
+      create services/web-primary: {"app":"web","version":"v1"}, owned by Canary
+    +0s
+      update canaries/status/web: Initialized weight 0 step 0 pods Up of 1, 2d30f69fd4 -> - | Ready | Promoted | Initialized: revision 2d30f69fd4 serves: the gateway does not report the new weights yet
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/name "web-primary", replace /spec/rules/0/backendRefs/0/weight 100, add /spec/rules/0/backendRefs/1 {"group":"","kind":"Service","name":"web-canary","port":80,"weight":0}
+      event Normal Initialized: revision 2d30f69fd4 is the primary; it gets all traffic
+    +0s
+      update canaries/status/web: Initialized weight 0 step 0 pods Draining of 1, 2d30f69fd4 -> - | Ready | Promoted | Initialized: revision 2d30f69fd4 serves
+    +5s
+      update canaries/status/web: Initialized weight 0 step 0 pods Down of 1, 2d30f69fd4 -> - | Ready | Promoted | Initialized: revision 2d30f69fd4 serves
+    "#);
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+    let after = [cluster.get(SERVICES, NAME), cluster.get(DEPLOYMENTS, "web-v1"), cluster.get(DEPLOYMENTS, "web-v2")];
+    assert_eq!(after, before, "the target and everybody's pods are as they were");
+    assert_eq!(cluster.errors.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_without_a_route_gets_one() {
+    let mut cluster = with_service().await;
+    cluster.server.delete(HTTP_ROUTES, app::NAMESPACE, NAME).unwrap();
+    cluster.put(CANARIES, service_canary());
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Initialized");
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_version_of_a_service_is_promoted() {
+    let mut cluster = service_at_rest().await;
+    lead_to(&cluster, "v2");
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      create controllerrevisions/web-488d6727c3: {"app":"web","version":"v2"}, owned by Canary
+      update canaries/status/web: Progressing weight 0 step 0 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: its controller has not looked at it yet
+      patch services/web-canary: replace /metadata/labels/serin.dev~1revision "488d6727c3", replace /spec/selector/version "v2"
+      event Normal NewRevision: revision 488d6727c3 is being started
+    +0s
+      update canaries/status/web: Progressing weight 10 step 1 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Reconciling | Progressing: weight 10, step 1 of 3: the next check is at 00:00:15Z
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 90, replace /spec/rules/0/backendRefs/1/weight 10
+      event Normal Advanced: canary weight 10: its pods are ready
+    +10s
+      update canaries/status/web: Progressing weight 30 step 2 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Reconciling | Progressing: weight 30, step 2 of 3: the next check is at 00:00:25Z
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 70, replace /spec/rules/0/backendRefs/1/weight 30
+      event Normal Advanced: canary weight 30: every check passed
+    +20s
+      update canaries/status/web: Progressing weight 60 step 3 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Reconciling | Progressing: weight 60, step 3 of 3: the next check is at 00:00:35Z
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 40, replace /spec/rules/0/backendRefs/1/weight 60
+      event Normal Advanced: canary weight 60: every check passed
+    +30s
+      update canaries/status/web: Promoting weight 60 step 3 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Reconciling | Promoting: the primary is being given the analysed version: the primary is being made or updated
+      patch services/web-primary: replace /metadata/annotations/serin.dev~1revision "488d6727c3", replace /metadata/labels/serin.dev~1revision "488d6727c3", replace /spec/selector/version "v2"
+      event Normal Promoting: the primary is given revision 488d6727c3: every check passed at the last step
+    +30s
+      update canaries/status/web: Finalising weight 0 step 0 pods Up of 1, 488d6727c3 -> - | Reconciling | Finalising: all traffic is going to the primary: the gateway does not report the new weights yet
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
+      event Normal Finalising: the primary runs the analysed version; it gets all traffic
+    +30s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Draining of 1, 488d6727c3 -> - | Ready | Promoted | Succeeded: revision 488d6727c3 serves
+      event Normal Succeeded: revision 488d6727c3 is promoted
+    +35s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Down of 1, 488d6727c3 -> - | Ready | Promoted | Succeeded: revision 488d6727c3 serves
+    "#);
+    assert_eq!([leads_to(&cluster, "web-primary"), leads_to(&cluster, "web-canary")], ["v2", "v2"]);
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+    assert_eq!(cluster.status()["canaryPods"], "Down");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_version_of_a_service_is_taken_back() {
+    let mut cluster = service_at_rest().await;
+    cluster.prometheus.says(Says::Value(50.0));
+    lead_to(&cluster, "v2");
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      create controllerrevisions/web-488d6727c3: {"app":"web","version":"v2"}, owned by Canary
+      update canaries/status/web: Progressing weight 0 step 0 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Reconciling | Progressing: weight 0, step 0 of 3: the canary is not ready: its controller has not looked at it yet
+      patch services/web-canary: replace /metadata/labels/serin.dev~1revision "488d6727c3", replace /spec/selector/version "v2"
+      event Normal NewRevision: revision 488d6727c3 is being started
+    +0s
+      update canaries/status/web: Progressing weight 10 step 1 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Reconciling | Progressing: weight 10, step 1 of 3: the next check is at 00:00:15Z
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 90, replace /spec/rules/0/backendRefs/1/weight 10
+      event Normal Advanced: canary weight 10: its pods are ready
+    +10s
+      update canaries/status/web: Failed weight 0 step 0 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Stalled | RolledBack: revision 2d30f69fd4 serves; the new version was taken back: request-success-rate is 50, below the minimum 99 (failed check 1 of 1); change the pod template to roll out a fix or try again
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
+      event Warning RolledBack: all traffic goes to the primary: request-success-rate is 50, below the minimum 99 (failed check 1 of 1)
+    +10s
+      update canaries/status/web: Failed weight 0 step 0 pods Draining of 1, 2d30f69fd4 -> 488d6727c3 | Stalled | RolledBack: revision 2d30f69fd4 serves; the new version was taken back: request-success-rate is 50, below the minimum 99 (failed check 1 of 1); change the pod template to roll out a fix or try again
+    +15s
+      update canaries/status/web: Failed weight 0 step 0 pods Down of 1, 2d30f69fd4 -> 488d6727c3 | Stalled | RolledBack: revision 2d30f69fd4 serves; the new version was taken back: request-success-rate is 50, below the minimum 99 (failed check 1 of 1); change the pod template to roll out a fix or try again
+    "#);
+    assert_eq!([leads_to(&cluster, "web-primary"), leads_to(&cluster, "web-canary")], ["v1", "v2"]);
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+    cluster.forget();
+    lead_to(&cluster, "v1");
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Succeeded", "back to the promoted version: nothing to analyse");
+    assert!(!cluster.story().contains("Advanced"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_version_of_a_service_gets_no_traffic_before_the_route_left_it() {
+    let mut cluster = service_at_rest().await;
+    lead_to(&cluster, "v2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    cluster.pass().await.unwrap();
+    cluster.forget();
+    lead_to(&cluster, "v1x");
+    cluster.pass().await.unwrap();
+    let story = cluster.story();
+    let place = |text: &str| story.find(text).unwrap_or_else(|| panic!("{text} is in\n{story}"));
+    assert!(place("patch httproutes/web") < place("patch services/web-canary"), "{story}");
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_of_a_service_without_ready_pods_gets_no_traffic() {
+    for version in ["v3", "nobody"] {
+        let mut cluster = service_at_rest().await;
+        lead_to(&cluster, version);
+        cluster.settle().await;
+        let story = cluster.story();
+        assert!(!story.contains("patch httproutes"), "{version}: {story}");
+        assert_eq!(cluster.phase(), "Failed", "{version}");
+        let why = cluster.condition("Ready");
+        assert!(why.contains("the canary is not ready") && why.contains("progress deadline of 60s"), "{why}");
+        assert_eq!(leads_to(&cluster, "web-primary"), "v1");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_of_the_version_before_are_not_believed() {
+    let mut cluster = service_at_rest().await;
+    cluster.counts = false;
+    lead_to(&cluster, "v2");
+    for _ in 0..3 {
+        cluster.pass().await.unwrap();
+        cluster.wait(1).await;
+    }
+    assert_eq!(cluster.get(SERVICES, "web-canary")["spec"]["selector"]["version"], "v2");
+    assert_eq!(cluster.get(ENDPOINTS, "web-canary")["subsets"][0]["addresses"].as_array().map(Vec::len), Some(3));
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0", "three pods are ready, but of which version?");
+    cluster.counts = true;
+    cluster.pass().await.unwrap();
+    assert_eq!(cluster.backends(), "web-primary 90, web-canary 10");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promoted_service_that_nobody_answers_for_leads_where_it_led_before() {
+    let mut cluster = service_at_rest().await;
+    lead_to(&cluster, "v2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 60).await);
+    // The Endpoints of the primary stand still from here: whether anybody is there is not known.
+    cluster.counts = false;
+    let failed = |cluster: &Cluster| cluster.status()["history"].to_string().contains("PromotionFailed");
+    assert!(cluster.settle_until(failed).await);
+    assert_eq!(cluster.backends(), "web-primary 40, web-canary 60");
+    cluster.counts = true;
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Failed");
+    assert_eq!(leads_to(&cluster, "web-primary"), "v1");
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_handed_back() {
+    let mut cluster = with_service().await;
+    let before = cluster.get(SERVICES, NAME);
+    cluster.put(CANARIES, service_canary());
+    cluster.settle().await;
+    cluster.forget();
+    cluster.delete_canary();
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      update canaries/status/web: Terminating weight 0 step 0 pods Up of 1, 2d30f69fd4 -> - | Reconciling | Terminating: the app is being handed back
+      event Normal Terminating: the Canary is being deleted; the app is handed back
+    +0s
+      update canaries/status/web: Terminating weight 0 step 0 pods Up of 1, 2d30f69fd4 -> - | Reconciling | Terminating: the app is being handed back: the gateway does not report the new weights yet
+      patch httproutes/web: replace /spec/rules/0/backendRefs/0/name "web", replace /spec/rules/0/backendRefs/0/weight 1, remove /spec/rules/0/backendRefs/1
+    +0s
+      update canaries/status/web: Terminating weight 0 step 0 pods Up of 1, 2d30f69fd4 -> - | Reconciling | Terminating: the app is being handed back
+    +5s
+      update canaries/status/web: Terminating weight 0 step 0 pods Up of 1, 2d30f69fd4 -> - | Reconciling | Terminating: the app is being handed back
+      patch canaries/web: remove /metadata/finalizers/0
+    "#);
+    assert_eq!(cluster.find(CANARIES, NAME), None);
+    cluster.server.collect_garbage();
+    let left = ["deployments/web-v1", "deployments/web-v2", "deployments/web-v3", "httproutes/web", "services/web"];
+    assert_eq!(cluster.left(), left);
+    assert_eq!(cluster.get(SERVICES, NAME), before);
+    assert_eq!(cluster.backends(), "web 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_leads_to_a_version_that_failed_keeps_its_primary() {
+    let mut cluster = service_at_rest().await;
+    cluster.prometheus.says(Says::Value(50.0));
+    lead_to(&cluster, "v2");
+    cluster.settle().await;
+    cluster.delete_canary();
+    cluster.settle().await;
+    cluster.server.collect_garbage();
+    assert_eq!(cluster.find(CANARIES, NAME), None);
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+    assert_eq!(leads_to(&cluster, "web-primary"), "v1");
+    assert_eq!(cluster.get(SERVICES, "web-primary")["metadata"]["ownerReferences"][0]["kind"], "Service");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_cannot_be_rolled_out_is_refused_with_a_reason() {
+    for (field, value, sentence) in [
+        ("selector", Value::Null, "Service web: it has no spec.selector"),
+        ("ports", json!([{"port": 8080}]), "Service web has no port 80; write one of its own in service.port: 8080"),
+    ] {
+        let mut cluster = with_service().await;
+        cluster.edit(SERVICES, NAME, |service| service["spec"][field] = value.clone());
+        cluster.put(CANARIES, service_canary());
+        cluster.settle().await;
+        let stalled = cluster.condition("Stalled");
+        assert!(stalled.starts_with(&format!("True InvalidTarget: {sentence}")), "{stalled}");
+        assert_eq!(cluster.find(SERVICES, "web-primary"), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_does_to_the_services_of_a_service_is_put_right() {
+    let mut cluster = service_at_rest().await;
+    for name in ["web-primary", "web-canary"] {
+        let before = cluster.get(SERVICES, name)["spec"].clone();
+        cluster.edit(SERVICES, name, |service| service["spec"]["selector"] = json!({"app": "evil"}));
+        cluster.settle().await;
+        assert_eq!(cluster.get(SERVICES, name)["spec"], before);
+    }
+    cluster.forget();
+    cluster.settle().await;
+    assert_eq!(cluster.story(), "", "and then there is peace");
+}
+
+// ---- the Services in front of workloads ----
+
+#[tokio::test(start_paused = true)]
+async fn services_are_shaped_as_the_canary_says() {
+    let mut cluster = Cluster::new().await;
+    let mut deployment = app::deployment("web:1");
+    deployment["spec"]["template"]["spec"]["containers"] = json!([
+        {"name": "main", "image": "web:1", "ports": [{"containerPort": 8080}, {"name": "metrics", "containerPort": 9797}]},
+        {"name": "istio-proxy", "image": "proxy:1", "ports": [{"containerPort": 15090}]},
+    ]);
+    cluster.put(DEPLOYMENTS, deployment);
+    let mut canary = app::canary();
+    for (field, value) in [
+        ("headless", json!(true)),
+        ("portDiscovery", json!(true)),
+        ("trafficDistribution", json!("PreferClose")),
+        ("appProtocol", json!("kubernetes.io/h2c")),
+        ("apex", json!({"labels": {"team": "blue"}})),
+        ("unmanagedMetadata", json!({"labels": ["team"]})),
+    ] {
+        canary["spec"]["service"][field] = value;
+    }
+    cluster.put(CANARIES, canary);
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Initialized");
+    for (name, leads_to) in [("web", "web-primary"), ("web-primary", "web-primary"), ("web-canary", "web")] {
+        let made = cluster.get(SERVICES, name);
+        let own = json!({"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP", "appProtocol": "kubernetes.io/h2c"});
+        let found = json!({"name": "metrics", "port": 9797, "targetPort": 9797, "protocol": "TCP"});
+        let spec = json!({"clusterIP": "None", "trafficDistribution": "PreferClose", "selector": {"app": leads_to}, "ports": [own, found]});
+        assert_eq!(made["spec"], spec, "{name}");
+        assert_eq!(made["metadata"]["labels"].get("team"), None);
+    }
+    cluster.edit(SERVICES, "web", |service| service["metadata"]["labels"]["team"] = "red".into());
+    cluster.edit_spec(|spec| spec["service"]["trafficDistribution"] = Value::Null);
+    cluster.settle().await;
+    let made = cluster.get(SERVICES, "web");
+    assert_eq!(made["spec"].get("trafficDistribution"), None);
+    assert_eq!(made["metadata"]["labels"]["team"], "red");
+    assert_eq!(cluster.errors.len(), 0);
+}
+
 // ---- other kinds ----
 
 /// What is refused, by a part of the sentence.
@@ -310,7 +657,8 @@ fn the_api_server_says_the_same_at_once() {
     let schema = json!(definition.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema);
     let said = |kind: &str| {
         let mut canary = app::canary();
-        canary["spec"]["targetRef"]["kind"] = kind.into();
+        let version = if kind == "Service" { "v1" } else { "apps/v1" };
+        canary["spec"]["targetRef"] = json!({"apiVersion": version, "kind": kind, "name": NAME});
         let verdict = Validator::new().validate(&schema, &canary, None);
         let errors = verdict.err().map(kube::core::cel::ValidationErrors::into_vec).unwrap_or_default();
         errors.into_iter().map(|error| error.message).collect::<Vec<_>>()
@@ -390,6 +738,7 @@ async fn another_label_can_tell_the_versions_apart() {
     cluster.put(DEPLOYMENTS, deployment);
     cluster.put(CANARIES, app::canary());
     cluster.settle().await;
+
     assert_eq!(cluster.phase(), "Initialized");
     let primary = cluster.get(DEPLOYMENTS, "web-primary");
     let labels = json!({"app": NAME, "tier": "front", "service": "shop-web-primary"});

@@ -40,11 +40,11 @@ impl Intent<'_> {
             self.route().await?;
         }
         if let (Some(selector), Some(target)) = (selector, &self.found.target) {
-            self.services(selector).await?;
+            self.services(selector, target).await?;
             self.primary(target).await?;
             self.copy_of_scaler(selector).await?;
             self.copies().await?;
-            self.apex(selector).await?;
+            self.apex(selector, target).await?;
         }
         self.route().await?;
         // A scaler that starts pods goes to rest before they are stopped, and wakes up before they are started.
@@ -78,13 +78,14 @@ impl Intent<'_> {
         Ok(())
     }
 
-    async fn services(&self, selector: &Selector) -> Result<(), Error> {
+    async fn services(&self, selector: &Selector, target: &Value) -> Result<(), Error> {
+        let Rollout { workload, app, .. } = self.rollout;
         for (place, suffix) in ["-primary", "-canary"].into_iter().enumerate() {
             let render = |found: Option<&Value>| {
                 let mut pair = [None, None];
                 pair[place] = found;
-                let [primary, canary] = workload::versions(&self.rollout.app, selector, pair);
-                Ok(Some(self.kept([primary, canary].into_iter().nth(place).unwrap_or_default())))
+                let [primary, canary] = workload.services(app, selector, target, pair);
+                Ok([primary, canary].into_iter().nth(place).flatten().map(|service| self.kept(service)))
             };
             self.converge(&self.rollout.service(suffix), self.found.versions[place].as_ref(), render).await?;
         }
@@ -123,10 +124,11 @@ impl Intent<'_> {
         configs::hand_over(self.context, self.rollout, &primary, &heir).await
     }
 
-    async fn apex(&self, selector: &Selector) -> Result<(), Error> {
+    async fn apex(&self, selector: &Selector, target: &Value) -> Result<(), Error> {
+        let Rollout { workload, app, .. } = self.rollout;
         let render = |found: Option<&Value>| {
-            let service = workload::apex(&self.rollout.app, selector, self.state.traffic(self.plan), found);
-            Ok(Some(self.handed_on(service)))
+            let service = workload.apex(app, selector, target, self.state.traffic(self.plan), found);
+            Ok(service.map(|service| self.handed_on(service)))
         };
         self.converge(&self.rollout.service(""), self.found.apex.as_ref(), render).await
     }

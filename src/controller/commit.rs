@@ -117,7 +117,9 @@ pub(super) async fn collect(context: &Context, rollout: &Rollout, state: &State)
     let mut spare = context.cache.list(&records().kind, |object| {
         object.owner_references().iter().any(|owner| owner.uid == *uid) && !in_use.contains(&object.name_any())
     });
-    spare.sort_by_key(|record| record["revision"].as_i64());
+    // Not every kind counts its generations.
+    let age = |record: &Value| record["metadata"]["creationTimestamp"].as_str().map(str::to_owned);
+    spare.sort_by_key(|record| (age(record), record["revision"].as_i64()));
     let excess = spare.len().saturating_sub(SPARE_RECORDS);
     for record in spare.into_iter().take(excess) {
         let mut key = rollout.key.clone();

@@ -24,6 +24,8 @@ pub(super) struct Found {
     pub(super) routes: Vec<Option<Value>>,
     /// The autoscalers; nothing when the Canary names none.
     pub(super) scaling: Option<Scaling>,
+    /// What counts the pods of primary and canary, for a target that does not itself.
+    pub(super) counts: [Option<Value>; 2],
     /// The label that tells the versions apart; an error when the target has none, nothing without a target.
     pub(super) selector: Option<Result<Selector, workload::Error>>,
     /// What the target would be rolled out as; nothing without a target.
@@ -43,6 +45,7 @@ pub(super) fn look(context: &Context, rollout: &Rollout) -> Found {
         apex: get(rollout.service("")),
         versions: [get(rollout.service("-primary")), get(rollout.service("-canary"))],
         routes: rollout.routes().into_iter().map(get).collect(),
+        counts: ["-primary", "-canary"].map(|suffix| get(rollout.count(suffix)?)),
     }
 }
 
@@ -73,6 +76,8 @@ pub(super) fn usable(rollout: &Rollout, found: &Found) -> Result<(), workload::E
 /// The same, in the core's words.
 pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted: bool) -> World {
     let workload = rollout.workload;
+    let [of_primary, of_canary] = &found.counts;
+    let routing = rollout.mesh.observe(&rollout.routed, &found.routes);
     let selector = found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
     // Without its scaler the target cannot be rolled out as it was meant.
     let misfit = found.scaling.as_ref().and_then(|scaling| scaling.fits.as_ref().err()).map(ToString::to_string);
@@ -85,17 +90,18 @@ pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted
             template: version.template.clone(),
             configs: version.configs(),
             incomplete: version.incomplete.clone().or_else(|| misfit.clone()),
-            generation: object::get(target, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or_default(),
+            generation: workload.generation(target),
             uid: object::get(target, &["metadata", "uid"]).and_then(Value::as_str).unwrap_or_default().to_owned(),
             replicas: workload.replicas(target),
-            pods: workload.pods(target),
+            pods: workload.counted(target, of_canary.as_ref()),
         }),
         primary: found.primary.as_ref().map(|primary| Primary {
             revision: selector.map(|selector| primary_revision(rollout, primary, selector)),
-            pods: workload.pods(primary),
+            pods: workload.counted(primary, of_primary.as_ref()),
             most: found.scaling.as_ref().map(|scaling| scaling.most(rollout)),
         }),
-        apex_on_primary: selector.is_some_and(|selector| workload::on_primary(selector, found.apex.as_ref())),
-        routing: rollout.mesh.observe(&rollout.routed, &found.routes),
+        apex_on_primary: selector
+            .is_some_and(|selector| workload.apex_on_primary(selector, found.apex.as_ref(), &routing)),
+        routing,
     }
 }

@@ -4,13 +4,14 @@ use super::cache::Key;
 use super::context::{Context, canary_key};
 use super::scaling::Autoscaler;
 use crate::api::{
-    AutoscalerRef, Canary, HttpMatch, InvalidSpec, Metadata, PrimaryScalerReplicas, Service, StringMatch, provider,
+    AutoscalerRef, Canary, HttpMatch, InvalidSpec, Metadata, PrimaryScalerReplicas, Service, StringMatch,
+    TrafficDistribution, UnmanagedMetadata, provider,
 };
 use crate::mesh::{self, Mesh};
 use crate::object;
 use crate::workload::autoscaler;
 use crate::workload::configs::{Config, Kind};
-use crate::workload::{self, Labelling, Labels, ServiceMetadata, Workload};
+use crate::workload::{self, Labelling, Labels, ServiceMetadata, ServiceShape, Workload};
 use kube::core::{ApiResource, GroupVersionKind, Resource};
 use serde_json::{Value, json};
 
@@ -52,11 +53,12 @@ impl Rollout {
                 target: spec.target_ref.name.clone(),
                 service: name.clone(),
                 port: service_port(service),
-                metadata: ServiceMetadata {
-                    apex: labels(service.apex.as_ref()),
-                    primary: labels(service.primary.as_ref()),
-                    canary: labels(service.canary.as_ref()),
+                shape: ServiceShape {
+                    headless: service.headless,
+                    port_discovery: service.port_discovery,
+                    traffic_distribution: service.traffic_distribution.map(TrafficDistribution::name),
                 },
+                metadata: metadata(service),
                 labelling: Labelling {
                     selectors: context.settings.selector_labels.clone(),
                     included: context.settings.include_label_prefix.clone(),
@@ -91,6 +93,12 @@ impl Rollout {
     pub(super) fn service(&self, suffix: &str) -> Key {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Service"));
         self.object(resource, format!("{}{suffix}", self.app.service))
+    }
+
+    /// The key of what counts the pods of a version, by the suffix of its Service, when the target does not itself.
+    pub(super) fn count(&self, suffix: &str) -> Option<Key> {
+        let resource = self.workload.counted_by()?;
+        Some(self.object(resource, format!("{}{suffix}", self.app.service)))
     }
 
     /// The key of a recorded version.
@@ -149,7 +157,8 @@ fn workload_of(context: &Context, canary: &Canary, key: &Key) -> Result<&'static
     let name = workload::primary_name(&target.name);
     let has_primary = |(kind, workload): &(&str, &dyn Workload)| {
         let key = Key { resource: workload.resource(), namespace: key.namespace.clone(), name: name.clone() };
-        *kind != target.kind && context.cache.get(&key).is_some_and(|primary| object::owned_by(&primary, uid))
+        let is_ours = |primary: &Value| object::owned_by(primary, uid) && workload.is_primary(primary);
+        *kind != target.kind && context.cache.get(&key).is_some_and(|primary| is_ours(&primary))
     };
     match (workload::all().find(has_primary), named) {
         (Some((_, workload)), _) if canary.metadata.deletion_timestamp.is_some() => Ok(workload),
@@ -199,6 +208,18 @@ fn service_port(service: &Service) -> Value {
         port["appProtocol"] = protocol.as_str().into();
     }
     port
+}
+
+fn metadata(service: &Service) -> ServiceMetadata {
+    let UnmanagedMetadata { labels: unmanaged_labels, annotations: unmanaged_annotations } =
+        service.unmanaged_metadata.clone().unwrap_or_default();
+    ServiceMetadata {
+        apex: labels(service.apex.as_ref()),
+        primary: labels(service.primary.as_ref()),
+        canary: labels(service.canary.as_ref()),
+        unmanaged_labels,
+        unmanaged_annotations,
+    }
 }
 
 fn labels(metadata: Option<&Metadata>) -> Labels {

@@ -216,6 +216,10 @@ fn resources() -> Vec<(ApiResource, watcher::Config)> {
     add(records(), all().labels(&format!("{key}={value}")));
     for (_, workload) in workload::all() {
         add(workload.resource(), all());
+        if let Some(resource) = workload.counted_by() {
+            // Only those of Services that say of which version they are: the others' pods are counted elsewhere.
+            add(resource, all().labels(&format!("{key}={value},{}", workload::REVISION)));
+        }
     }
     for (_, mesh) in mesh::all() {
         for resource in mesh.resources() {

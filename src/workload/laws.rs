@@ -1,7 +1,7 @@
 //! Laws that hold for every kind of workload in the registry.
 
-use super::{App, Error, Labelling, Replicas, Selector, ServiceMetadata, Wanted, Workload, all};
-use crate::domain::{Revision, Scale};
+use super::{App, Error, Labelling, Replicas, Selector, ServiceMetadata, ServiceShape, Wanted, Workload, all};
+use crate::domain::{Percent, Pods, Revision, Scale, Traffic};
 use serde_json::{Value, json};
 
 pub(super) fn app() -> App {
@@ -11,6 +11,7 @@ pub(super) fn app() -> App {
         target: "web".into(),
         service: "web".into(),
         port: json!({"name": "http", "port": 80}),
+        shape: ServiceShape::default(),
         metadata: ServiceMetadata::default(),
         labelling: Labelling::default(),
         owner: json!({"uid": "u-1"}),
@@ -32,6 +33,7 @@ fn target(kind: &str) -> Value {
                 "updatedNumberScheduled": 3, "numberAvailable": 3,
             }),
         ),
+        "Service" => return service(),
         other => panic!("add what a user of {other} has"),
     };
     let mut target = json!({
@@ -52,6 +54,27 @@ fn target(kind: &str) -> Value {
         },
     });
     target
+}
+
+/// The same for a Service, with all that an API server adds.
+fn service() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "status": {"loadBalancer": {}},
+        "metadata": {
+            "name": "web", "namespace": "shop", "resourceVersion": "7", "uid": "u-2",
+            "labels": {"app": "web", "team": "blue"}, "annotations": {"example.com/owner": "ann"},
+        },
+        "spec": {
+            "type": "NodePort", "clusterIP": "10.0.0.7", "clusterIPs": ["10.0.0.7"], "sessionAffinity": "None",
+            "selector": {"app": "web", "version": "v1"},
+            "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP", "nodePort": 30080}],
+        },
+    })
+}
+
+/// Each kind that has pods of its own, with a target of it.
+fn with_pods() -> impl Iterator<Item = (&'static str, &'static dyn Workload, Value)> {
+    kinds().filter(|(_, workload, _)| workload.counted_by().is_none())
 }
 
 /// Each kind, with a target of it.
@@ -99,7 +122,7 @@ fn what_the_api_server_adds_to_a_primary_stays() {
 
 #[test]
 fn the_primarys_template_is_the_record_but_for_the_rename() {
-    for (kind, workload, target) in kinds() {
+    for (kind, workload, target) in with_pods() {
         let made = primary(workload, &app(), &target, None);
         let recorded = workload.template(&target).to_string();
         // Only labels and label selectors say it like this.
@@ -113,7 +136,7 @@ fn the_primarys_template_is_the_record_but_for_the_rename() {
 
 #[test]
 fn a_primary_is_found_by_its_own_label_and_has_its_owner() {
-    for (kind, workload, target) in kinds() {
+    for (kind, workload, target) in with_pods() {
         let made = primary(workload, &app(), &target, None);
         assert_eq!(made["spec"]["selector"]["matchLabels"], json!({"app": "web-primary"}), "{kind}");
         assert_eq!(made["metadata"]["ownerReferences"], json!([{"uid": "u-1"}]), "{kind}");
@@ -128,7 +151,8 @@ fn labels_of_the_target_follow_when_they_are_included() {
         let app = App { labelling, ..app() };
         let made = primary(workload, &app, &target, None);
         assert_eq!(made["metadata"]["labels"]["team"], "blue", "{kind}");
-        assert_eq!(made["metadata"]["labels"]["app"], "web-primary", "{kind}");
+        let renamed = workload.counted_by().is_none().then_some("web-primary");
+        assert_eq!(made["metadata"]["labels"]["app"].as_str(), renamed, "{kind}");
         assert_eq!(made["metadata"]["annotations"]["example.com/owner"], "ann", "{kind}");
         let mut changed = target.clone();
         changed["metadata"]["labels"] = json!({"app": "web"});
@@ -140,7 +164,7 @@ fn labels_of_the_target_follow_when_they_are_included() {
 
 #[test]
 fn stopping_and_starting_restores_the_object() {
-    for (kind, workload, target) in kinds() {
+    for (kind, workload, target) in with_pods() {
         let mut bare = target.clone();
         bare["spec"]["template"]["spec"].as_object_mut().unwrap().remove("nodeSelector");
         for target in [target, bare] {
@@ -173,7 +197,7 @@ fn scaling_is_no_new_version_and_changes_nothing_twice() {
 
 #[test]
 fn what_cannot_be_rolled_out_says_what_to_write() {
-    for (kind, workload, target) in kinds() {
+    for (kind, workload, target) in with_pods() {
         assert_eq!(workload.supported(&target), Ok(()), "{kind}");
         let mut odd = target.clone();
         let ports = json!([{"containerPort": 80, "hostPort": 8080}]);
@@ -197,12 +221,111 @@ fn what_cannot_be_rolled_out_says_what_to_write() {
 
 #[test]
 fn the_first_label_that_is_there_tells_the_versions_apart() {
-    for (kind, workload, mut target) in kinds() {
+    for (kind, workload, mut target) in with_pods() {
         let selectors = vec!["team".into(), "tier".into(), "app".into()];
         let app = App { labelling: Labelling { selectors, ..Labelling::default() }, ..app() };
         let tier = Selector { key: "tier".into(), value: "front".into() };
         assert_eq!(workload.selector(&app, &target), Ok(tier), "{kind}");
         target["spec"]["selector"]["matchLabels"]["team"] = "blue".into();
         assert_eq!(workload.selector(&app, &target).unwrap().key, "team", "{kind}");
+    }
+}
+
+// ---- Services as targets ----
+
+fn counted(service: &Value, version: Option<&str>, ready: usize, waiting: usize) -> Pods {
+    let (_, workload) = all().find(|(kind, _)| *kind == "Service").unwrap();
+    let addresses = |count: usize| vec![json!({"ip": "10.0.0.1"}); count];
+    let endpoints = json!({
+        "metadata": {"labels": {"serin.dev/revision": version}},
+        "subsets": [{"addresses": addresses(ready), "notReadyAddresses": addresses(waiting)}],
+    });
+    workload.counted(service, Some(&endpoints))
+}
+
+#[test]
+fn what_goes_to_a_service_is_recorded_without_what_the_api_server_chose() {
+    let (_, workload) = all().find(|(kind, _)| *kind == "Service").unwrap();
+    let recorded = workload.template(&service()).into_owned();
+    let port = json!({"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"});
+    assert_eq!(recorded, json!({"selector": {"app": "web", "version": "v1"}, "ports": [port]}));
+    let mut bare = service();
+    bare["spec"]["ports"] = json!([{"name": "http", "port": 8080}]);
+    let mut full = bare.clone();
+    full["spec"]["ports"] = json!([{"name": "http", "port": 8080, "targetPort": 8080, "protocol": "TCP"}]);
+    assert_eq!(workload.template(&bare), workload.template(&full), "defaults are no new version");
+    assert_eq!(workload.generation(&bare), workload.generation(&full));
+    assert_ne!(workload.generation(&bare), workload.generation(&service()));
+    assert!(workload.generation(&json!({})) > 0, "0 means something else");
+}
+
+#[test]
+fn the_services_of_a_service_lead_where_the_versions_led() {
+    let (_, workload) = all().find(|(kind, _)| *kind == "Service").unwrap();
+    let selector = workload.selector(&app(), &service()).unwrap();
+    let mut target = service();
+    target["spec"]["selector"]["version"] = "v2".into();
+    target["spec"]["sessionAffinity"] = "ClientIP".into();
+    let recorded = workload.template(&service()).into_owned();
+    let wanted = Wanted { revision: &Revision("abc".into()), template: Some(&recorded), replicas: Replicas::Exactly(3) };
+    let primary = workload.primary(&app(), &target, None, wanted).unwrap();
+    let [none, canary] = workload.services(&app(), &selector, &target, [None, None]);
+    let canary = canary.unwrap();
+    assert_eq!(none, None, "the primary is made elsewhere");
+    assert_eq!(
+        workload.apex(&app(), &selector, &target, Traffic::Target, Some(&target)),
+        None,
+        "the target is the user's"
+    );
+    for (made, name, version) in [(&primary, "web-primary", "v1"), (&canary, "web-canary", "v2")] {
+        assert_eq!(made["metadata"]["name"], name);
+        assert_eq!(made["spec"]["selector"], json!({"app": "web", "version": version}));
+        assert_eq!(made["spec"]["sessionAffinity"], "ClientIP", "this is no part of a version");
+        for chosen in ["clusterIP", "clusterIPs", "type"] {
+            assert_eq!(made["spec"].get(chosen), None);
+        }
+        assert_eq!(made["spec"]["ports"][0].get("nodePort"), None);
+    }
+    assert_eq!(workload.original(&primary, &selector), recorded);
+    let again = workload.services(&app(), &selector, &target, [None, Some(&canary)]);
+    assert_eq!(again, [None, Some(canary)]);
+}
+
+#[test]
+fn endpoints_count_for_the_version_that_they_name() {
+    let (_, workload) = all().find(|(kind, _)| *kind == "Service").unwrap();
+    let selector = workload.selector(&app(), &service()).unwrap();
+    let [_, canary] = workload.services(&app(), &selector, &service(), [None, None]);
+    let named = canary.unwrap()["metadata"]["labels"]["serin.dev/revision"].clone();
+    let named = named.as_str();
+    let good = Pods { wanted: 3, updated: 3, available: 3, total: 3, current: true };
+    assert_eq!(counted(&service(), named, 3, 0), good);
+    assert_eq!(counted(&service(), named, 2, 1), Pods { available: 2, ..good });
+    assert!(!counted(&service(), named, 0, 0).ready(Percent::ALL), "nobody is there");
+    assert!(!counted(&service(), None, 3, 0).current);
+    let mut changed = service();
+    changed["spec"]["selector"]["version"] = "v2".into();
+    assert!(!counted(&changed, named, 3, 0).current, "these are the pods of before");
+    assert!(!workload.counted(&service(), None).current);
+}
+
+#[test]
+fn a_service_that_leads_nowhere_says_what_to_write() {
+    let (_, workload) = all().find(|(kind, _)| *kind == "Service").unwrap();
+    let mut without = service();
+    without["spec"].as_object_mut().unwrap().remove("selector");
+    let refusal = workload.selector(&app(), &without).unwrap_err().to_string();
+    assert_eq!(refusal, "Service web: it has no spec.selector, so it has no pods that could be rolled out; write one");
+    let mut other = service();
+    other["spec"]["ports"][0]["port"] = 81.into();
+    let refusal = workload.selector(&app(), &other).unwrap_err().to_string();
+    assert_eq!(refusal, "Service web has no port 80; write one of its own in service.port: 81");
+}
+
+#[test]
+fn nobodys_pods_are_scaled_for_a_service() {
+    let (_, workload) = all().find(|(kind, _)| *kind == "Service").unwrap();
+    for scale in [Scale::Zero, Scale::Keep, Scale::AtLeast(3)] {
+        assert_eq!(workload.scaled(&service(), scale), service());
     }
 }

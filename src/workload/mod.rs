@@ -12,15 +12,15 @@ mod laws;
 mod primary;
 mod record;
 mod rename;
+mod service;
 mod services;
 
 pub use labelling::Labelling;
 pub use record::{
     CANARY, Recorded, configs as recorded_configs, label, name as record_name, record, template as recorded_template,
 };
-pub use services::{apex, on_primary, versions};
 
-use crate::domain::{Pods, Revision, Scale};
+use crate::domain::{Pods, Revision, Routing, Scale, Traffic};
 use crate::object;
 use kube::core::ApiResource;
 use serde_json::Value;
@@ -43,12 +43,25 @@ pub struct App {
     pub service: String,
     /// The Services' port, as a ServicePort.
     pub port: Value,
+    /// What else the three Services are to be.
+    pub shape: ServiceShape,
     /// Labels and annotations of the three Services.
     pub metadata: ServiceMetadata,
     /// Which labels tell the versions apart, and which follow the target.
     pub labelling: Labelling,
     /// The owner of what Serin makes, as an owner reference.
     pub owner: Value,
+}
+
+/// What the three Services are to be besides their ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceShape {
+    /// Without an address of their own, if they are made new.
+    pub headless: bool,
+    /// With all other ports of the target's containers too.
+    pub port_discovery: bool,
+    /// Which pods clients are sent to first, as a Service says it.
+    pub traffic_distribution: Option<&'static str>,
 }
 
 /// Labels and annotations, by Service.
@@ -60,6 +73,10 @@ pub struct ServiceMetadata {
     pub primary: Labels,
     /// Of the canary's.
     pub canary: Labels,
+    /// Keys of labels that belong to somebody else, on all three.
+    pub unmanaged_labels: Vec<String>,
+    /// Keys of annotations that belong to somebody else, on all three.
+    pub unmanaged_annotations: Vec<String>,
 }
 
 /// Labels and annotations.
@@ -128,6 +145,22 @@ pub enum Error {
         /// The port.
         port: u64,
     },
+    /// A Service without pods of its own, or one whose pods nobody counts.
+    #[error("Service {name}: it has no spec.selector, so it has no pods that could be rolled out; write one")]
+    NoSelector {
+        /// The target's name.
+        name: String,
+    },
+    /// The route would lead to a port that is not there.
+    #[error("Service {name} has no port {port}; write one of its own in service.port: {ports}")]
+    NoPort {
+        /// The target's name.
+        name: String,
+        /// The Canary's port.
+        port: String,
+        /// The ports that there are.
+        ports: String,
+    },
     /// Nothing to make the primary of.
     #[error(
         "the record of revision {0} is missing, and there is no primary yet; change the target's pod template to record a new one"
@@ -184,6 +217,11 @@ pub trait Workload: Send + Sync {
     /// Its kind.
     fn resource(&self) -> ApiResource;
 
+    /// Whether an object of this kind with a primary's name is one.
+    fn is_primary(&self, _object: &Value) -> bool {
+        true
+    }
+
     /// The label that tells its pods from the primary's.
     ///
     /// # Errors
@@ -206,8 +244,52 @@ pub trait Workload: Send + Sync {
         rename::original(&self.template(primary), selector, metadata_text(primary, "namespace"))
     }
 
-    /// Its pods.
+    /// Its pods, as it counts them itself.
     fn pods(&self, object: &Value) -> Pods;
+
+    /// The kind that counts the pods when it does not itself; the objects are named like the Services of the two versions.
+    fn counted_by(&self) -> Option<ApiResource> {
+        None
+    }
+
+    /// Its pods, with what the object of that kind says.
+    fn counted(&self, object: &Value, _count: Option<&Value>) -> Pods {
+        self.pods(object)
+    }
+
+    /// A number that is the same as long as the template is: the fence of versions.
+    fn generation(&self, object: &Value) -> i64 {
+        object::get(object, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or_default()
+    }
+
+    /// The Services `<name>-primary` and `<name>-canary`, each beginning from what was found; nothing for one that is made
+    /// elsewhere.
+    fn services(
+        &self,
+        app: &App,
+        selector: &Selector,
+        target: &Value,
+        found: [Option<&Value>; 2],
+    ) -> [Option<Value>; 2] {
+        services::versions(app, selector, target, found).map(Some)
+    }
+
+    /// The Service that the app's clients use, leading where `traffic` says; nothing when it is not Serin's to lead.
+    fn apex(
+        &self,
+        app: &App,
+        selector: &Selector,
+        target: &Value,
+        traffic: Traffic,
+        found: Option<&Value>,
+    ) -> Option<Value> {
+        Some(services::apex(app, selector, target, traffic, found))
+    }
+
+    /// Whether that Service leads to the primary.
+    fn apex_on_primary(&self, selector: &Selector, apex: Option<&Value>, _routing: &Routing) -> bool {
+        services::on_primary(selector, apex)
+    }
 
     /// How many pods it asks for.
     fn replicas(&self, object: &Value) -> u32;
@@ -229,7 +311,7 @@ pub trait Workload: Send + Sync {
 
 /// The registry: the one line to add for a new kind.
 const WORKLOADS: &[(&str, &dyn Workload)] =
-    &[("Deployment", &deployment::Deployment), ("DaemonSet", &daemonset::DaemonSet)];
+    &[("Deployment", &deployment::Deployment), ("DaemonSet", &daemonset::DaemonSet), ("Service", &service::Service)];
 
 /// The workload of a kind.
 #[must_use]

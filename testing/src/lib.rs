@@ -45,8 +45,8 @@ pub use log::{Request, Verb};
 pub use refusal::Refusal;
 pub use registry::{
     ALERT_PROVIDERS, AUTOSCALERS, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, CORE_EVENTS, DAEMON_SETS, DEPLOYMENTS,
-    EVENTS, Generation, GroupVersionResource, HTTP_ROUTES, LEASES, METRIC_TEMPLATES, OLD_AUTOSCALERS, Resource,
-    SCALED_OBJECTS, SECRETS, SERVICES,
+    ENDPOINTS, EVENTS, Generation, GroupVersionResource, HTTP_ROUTES, LEASES, METRIC_TEMPLATES, OLD_AUTOSCALERS,
+    Resource, SCALED_OBJECTS, SECRETS, SERVICES,
 };
 pub use server::ApiServer;
 pub use service::Fault;

@@ -50,6 +50,8 @@ pub const DAEMON_SETS: GroupVersionResource = GroupVersionResource::new("apps", 
 pub const CONTROLLER_REVISIONS: GroupVersionResource = GroupVersionResource::new("apps", "v1", "controllerrevisions");
 /// Services.
 pub const SERVICES: GroupVersionResource = GroupVersionResource::new("", "v1", "services");
+/// Endpoints: the pods of Services.
+pub const ENDPOINTS: GroupVersionResource = GroupVersionResource::new("", "v1", "endpoints");
 /// Secrets.
 pub const SECRETS: GroupVersionResource = GroupVersionResource::new("", "v1", "secrets");
 /// Config maps.
@@ -178,6 +180,7 @@ pub(crate) fn known() -> BTreeMap<GroupVersionResource, Resource> {
         Resource { status: true, ..Resource::built_in(OLD_AUTOSCALERS, "HorizontalPodAutoscaler") },
         Resource::custom(SCALED_OBJECTS, "ScaledObject"),
         Resource::built_in(SERVICES, "Service"),
+        Resource::built_in(ENDPOINTS, "Endpoints"),
         Resource::built_in(SECRETS, "Secret"),
         Resource::built_in(CONFIG_MAPS, "ConfigMap"),
         Resource::built_in(CORE_EVENTS, "Event"),

@@ -21,11 +21,13 @@ use serin::controller::{
     slim_scaler,
 };
 use serin::telemetry::Metrics;
+use serin::workload::REVISION;
 use serin::workload::configs::Kind as ConfigKind;
-use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes};
+use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes, settle_endpoints};
 use serin_testing::{
     ALERT_PROVIDERS, AUTOSCALERS, ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS,
-    GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, OLD_AUTOSCALERS, Request, SCALED_OBJECTS, SECRETS, SERVICES,
+    ENDPOINTS, GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, OLD_AUTOSCALERS, Request, SCALED_OBJECTS, SECRETS,
+    SERVICES,
 };
 use std::fmt::Write as _;
 use std::sync::{Arc, mpsc};
@@ -64,6 +66,8 @@ pub(crate) struct Cluster {
     pub(crate) daemon_sets: DaemonSetController,
     /// Pods and gateway react to what is written.
     pub(crate) reacts: bool,
+    /// Endpoints follow their Services.
+    pub(crate) counts: bool,
     /// Alerts are delivered before time goes on.
     pub(crate) listens: bool,
     /// When the controller asked to be woken.
@@ -113,6 +117,7 @@ impl Cluster {
             deployments: DeploymentController::new().never_ready(broken),
             daemon_sets: DaemonSetController::new(NODES).never_ready(broken),
             reacts: true,
+            counts: true,
             listens: true,
             due: None,
             looked_at: 0,
@@ -234,6 +239,9 @@ impl Cluster {
         if self.reacts {
             self.deployments.settle(&self.server);
             self.daemon_sets.settle(&self.server);
+            if self.counts {
+                settle_endpoints(&self.server);
+            }
             accept_routes(&self.server, GATEWAY);
         }
     }
@@ -350,6 +358,7 @@ impl Operator {
             (DEPLOYMENTS, "Deployment"),
             (DAEMON_SETS, "DaemonSet"),
             (SERVICES, "Service"),
+            (ENDPOINTS, "Endpoints"),
             (CONTROLLER_REVISIONS, "ControllerRevision"),
             (HTTP_ROUTES, "HTTPRoute"),
             (CONFIG_MAPS, "ConfigMap"),
@@ -379,8 +388,13 @@ impl Operator {
     /// Shows the caches what there is, as the watches would.
     pub(crate) fn refresh(&mut self, server: &ApiServer) {
         for (name, resource, writer) in &mut self.writers {
-            let labels = if *name == CONTROLLER_REVISIONS { Some(MANAGED_BY) } else { None };
-            let wanted = |object: &Value| labels.is_none_or(|(key, value)| object["metadata"]["labels"][key] == value);
+            let is_ours = |object: &Value| object["metadata"]["labels"][MANAGED_BY.0] == MANAGED_BY.1;
+            let has_version = |object: &Value| object["metadata"]["labels"][REVISION].is_string();
+            let wanted = |object: &Value| match *name {
+                CONTROLLER_REVISIONS => is_ours(object),
+                ENDPOINTS => is_ours(object) && has_version(object),
+                _ => true,
+            };
             let objects = server.list(*name, None).into_iter().filter(wanted).map(|object| {
                 let mut object: DynamicObject = parse(object);
                 slim(&mut object);

@@ -61,7 +61,10 @@ fn created(body: &Value) -> String {
         "HTTPRoute" => backends(body),
         "Deployment" => format!("{} x {}", body["spec"]["replicas"], image(&body["spec"]["template"])),
         "DaemonSet" => image(&body["spec"]["template"]),
-        "ControllerRevision" => image(&body["data"]["template"]),
+        "ControllerRevision" => match &body["data"]["template"]["selector"] {
+            Value::Null => image(&body["data"]["template"]),
+            selector => selector.to_string(),
+        },
         _ => String::new(),
     };
     format!("{what}, owned by {owner}")

@@ -19,22 +19,15 @@ pub(super) fn not_yet(spec: &CanarySpec) -> Result<(), InvalidSpec> {
     };
     said(spec.provider.as_deref() == Some("gatewayapi:v1beta1"), "spec.provider: gatewayapi:v1beta1")?;
     said(spec.provider.as_deref() == Some("kubernetes"), "spec.provider: kubernetes")?;
-    said(spec.target_ref.kind == "Service", "spec.targetRef.kind: Service")?;
-    said(service.traffic_distribution.is_some(), "spec.service.trafficDistribution")?;
-    said(service.port_discovery, "spec.service.portDiscovery")?;
-    said(service.headless, "spec.service.headless")?;
-    said(service.unmanaged_metadata.is_some(), "spec.service.unmanagedMetadata")?;
     said(service.backend_timeout.is_some(), "spec.service.backendTimeout")?;
     said(service.rewrite.is_some(), "spec.service.rewrite")?;
     said(service.headers.is_some(), "spec.service.headers")?;
     said(!service.mirror.is_empty(), "spec.service.mirror")?;
     said(service.cors_policy.is_some(), "spec.service.corsPolicy")?;
     said(service.matches.iter().any(is_new), "spec.service.match: method, queryParams and parts of a text")?;
-    said(analysis.is_some_and(|it| it.iterations.is_some()), "spec.analysis.iterations")?;
     said(analysis.is_some_and(|it| !it.matches.is_empty()), "spec.analysis.match")?;
     said(analysis.is_some_and(|it| it.mirror), "spec.analysis.mirror")?;
     said(analysis.is_some_and(|it| it.session_affinity.is_some()), "spec.analysis.sessionAffinity")?;
-    said(analysis.is_some_and(|it| it.step_weight_promotion.is_some()), "spec.analysis.stepWeightPromotion")?;
     said(analysis.is_some_and(|it| it.switch_traffic), "spec.analysis.switchTraffic")?;
     said(analysis.is_some_and(|it| !it.webhooks.is_empty()), "spec.analysis.webhooks")
 }

@@ -3,8 +3,9 @@
 use super::not_yet::not_yet;
 use super::refusals::refusals;
 use crate::api::analysis::{Analysis, Metric, OnInconclusive as WireOnInconclusive};
-use crate::api::canary::CanarySpec;
-use crate::domain::{InvalidPlan, Limits, OnInconclusive, Percent, Plan, Steps, Weight};
+use crate::api::canary::{CanarySpec, Provider};
+use crate::api::webhook::WebhookType;
+use crate::domain::{Hook, InvalidPlan, Limits, OnInconclusive, Percent, Plan, Steps, Weight};
 use jiff::SignedDuration;
 use std::collections::BTreeSet;
 
@@ -113,7 +114,10 @@ pub fn plan(spec: &CanarySpec, defaults: &Defaults) -> Result<Plan, InvalidSpec>
     };
     match &spec.analysis {
         None => Ok(plan),
-        Some(analysis) => with_analysis(&plan, analysis),
+        Some(analysis) => {
+            let meshless = spec.provider.as_ref().map_or(defaults.meshless, |name| name == Provider::Kubernetes.name());
+            with_analysis(&plan, analysis, meshless)
+        }
     }
 }
 
@@ -160,7 +164,7 @@ pub fn target_kind(kind: &str) -> Result<&str, InvalidSpec> {
     }
 }
 
-fn with_analysis(plan: &Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> {
+fn with_analysis(plan: &Plan, analysis: &Analysis, meshless: bool) -> Result<Plan, InvalidSpec> {
     let interval = duration("spec.analysis.interval", &analysis.interval)?;
     if interval < SignedDuration::from_secs(1) {
         return Err(InvalidSpec::Interval);
@@ -174,8 +178,16 @@ fn with_analysis(plan: &Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> 
             Percent::try_from(number).map_err(|error| InvalidSpec::Other(format!("{field}: {error}")))
         })
     };
+    let Strategy { steps, checks_before, checks_per_step } = strategy(analysis, meshless)?;
+    let share = |field, number: Option<i32>| number.map(|number| weight(field, number)).transpose();
+    let mirror = share("spec.analysis.mirrorWeight", analysis.mirror_weight)?.unwrap_or(Weight::FULL);
     Ok(Plan {
-        steps: steps(analysis)?,
+        steps,
+        checks_before,
+        checks_per_step,
+        mirror: if analysis.mirror { mirror } else { Weight::ZERO },
+        promotion_step: share("spec.analysis.stepWeightPromotion", analysis.step_weight_promotion)?,
+        hooks: analysis.webhooks.iter().filter_map(|webhook| hook(webhook.when())).collect(),
         interval,
         threshold,
         inconclusive_limit: inconclusive_limit.transpose()?.unwrap_or(threshold),
@@ -190,11 +202,37 @@ fn with_analysis(plan: &Plan, analysis: &Analysis) -> Result<Plan, InvalidSpec> 
     })
 }
 
-fn steps(analysis: &Analysis) -> Result<Steps, InvalidSpec> {
-    let weight = |field, number| {
-        let number = within(field, number, 1, 100)?;
-        Weight::try_from(number).map_err(|error| InvalidSpec::Other(format!("{field}: {error}")))
+/// How a version comes to its traffic, and what it must pass on the way.
+struct Strategy {
+    steps: Steps,
+    checks_before: u32,
+    checks_per_step: u32,
+}
+
+fn strategy(analysis: &Analysis, meshless: bool) -> Result<Strategy, InvalidSpec> {
+    let Some(iterations) = analysis.iterations else {
+        // Copies are of use only if something is checked while they are sent.
+        let checks_before = u32::from(analysis.mirror);
+        return Ok(Strategy { steps: steps(analysis)?, checks_before, checks_per_step: 1 });
     };
+    let iterations = count("spec.analysis.iterations", iterations)?;
+    let with_traffic = Strategy { steps: Steps::at_once(), checks_before: 0, checks_per_step: iterations };
+    let without = |steps| Strategy { steps, checks_before: iterations, checks_per_step: 1 };
+    Ok(match (analysis.matches.is_empty(), meshless) {
+        // The mesh sends all requests that match, and no other.
+        (false, _) => with_traffic,
+        (true, true) if analysis.switch_traffic => with_traffic,
+        (true, true) => without(Steps::none()),
+        (true, false) => without(Steps::at_once()),
+    })
+}
+
+fn weight(field: &'static str, number: i32) -> Result<Weight, InvalidSpec> {
+    let number = within(field, number, 1, 100)?;
+    Weight::try_from(number).map_err(|error| InvalidSpec::Other(format!("{field}: {error}")))
+}
+
+fn steps(analysis: &Analysis) -> Result<Steps, InvalidSpec> {
     match (analysis.step_weight, &analysis.step_weights) {
         (Some(step), None) => Steps::every(
             weight("spec.analysis.stepWeight", step)?,
@@ -208,6 +246,20 @@ fn steps(analysis: &Analysis) -> Result<Steps, InvalidSpec> {
         (Some(_), Some(_)) | (None, None) => return Ok(Steps::at_once()),
     }
     .map_err(InvalidSpec::Steps)
+}
+
+/// What a webhook's answer decides; nothing for those that are only told of events.
+fn hook(kind: WebhookType) -> Option<Hook> {
+    match kind {
+        WebhookType::ConfirmRollout => Some(Hook::ConfirmRollout),
+        WebhookType::PreRollout => Some(Hook::PreRollout),
+        WebhookType::Unset | WebhookType::Rollout => Some(Hook::Rollout),
+        WebhookType::ConfirmTrafficIncrease => Some(Hook::ConfirmTrafficIncrease),
+        WebhookType::ConfirmPromotion => Some(Hook::ConfirmPromotion),
+        WebhookType::PostRollout => Some(Hook::PostRollout),
+        WebhookType::Rollback => Some(Hook::Rollback),
+        WebhookType::Event => None,
+    }
 }
 
 fn metrics(metrics: &[Metric]) -> Result<Vec<(String, Limits)>, InvalidSpec> {
@@ -265,4 +317,52 @@ fn count(field: &'static str, number: i32) -> Result<u32, InvalidSpec> {
 fn within(field: &'static str, number: i32, low: i32, high: i32) -> Result<i64, InvalidSpec> {
     let [number, low, high] = [number, low, high].map(i64::from);
     if (low..=high).contains(&number) { Ok(number) } else { Err(InvalidSpec::Number { field, number, low, high }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn of(analysis: &Value, meshless: bool) -> Plan {
+        let mut analysis = analysis.clone();
+        analysis["interval"] = "10s".into();
+        let analysis: Analysis = serde_json::from_value(analysis).unwrap();
+        let defaults = Defaults { drain_delay: SignedDuration::ZERO, route_grace: SignedDuration::ZERO, meshless };
+        with_analysis(&promote_when_ready(SignedDuration::ZERO, &defaults), &analysis, meshless).unwrap()
+    }
+
+    #[test]
+    fn each_strategy_is_steps_and_checks() {
+        let percent = |number: i64| Weight::try_from(number).unwrap();
+        let steps = |numbers: &[i64]| Steps::new(numbers.iter().copied().map(percent).collect()).unwrap();
+        let all = || steps(&[100]);
+        let matching = json!([{"headers": {"x-beta": {"exact": "yes"}}}]);
+        for (analysis, meshless, (wanted, before, per_step, mirror)) in [
+            (json!({"stepWeight": 40, "maxWeight": 80}), false, (steps(&[40, 80]), 0, 1, 0)),
+            (json!({"stepWeights": [5, 20], "mirror": true}), false, (steps(&[5, 20]), 1, 1, 100)),
+            (json!({"stepWeight": 50, "mirror": true, "mirrorWeight": 30}), false, (steps(&[50, 100]), 1, 1, 30)),
+            (json!({"iterations": 7, "match": matching}), false, (all(), 0, 7, 0)),
+            (json!({"iterations": 7}), false, (all(), 7, 1, 0)),
+            (json!({"iterations": 7, "mirror": true}), false, (all(), 7, 1, 100)),
+            (json!({"iterations": 7}), true, (Steps::none(), 7, 1, 0)),
+            (json!({"iterations": 7, "switchTraffic": true}), true, (all(), 0, 7, 0)),
+        ] {
+            let plan = of(&analysis, meshless);
+            let found = (plan.steps, plan.checks_before, plan.checks_per_step, i32::from(plan.mirror.canary()));
+            assert_eq!(found, (wanted, before, per_step, mirror), "{analysis}");
+        }
+        assert_eq!(of(&json!({"stepWeight": 50, "stepWeightPromotion": 20}), false).promotion_step, Some(percent(20)));
+    }
+
+    #[test]
+    fn webhooks_are_kinds_of_hooks_but_for_those_that_are_only_told() {
+        let kinds = ["", "confirm-rollout", "post-rollout", "rollback", "rollback", "event"];
+        let webhook =
+            |(index, kind): (usize, &&str)| json!({"type": kind, "name": index.to_string(), "url": "http://a"});
+        let webhooks: Vec<_> = kinds.iter().enumerate().map(webhook).collect();
+        let plan = of(&json!({"stepWeight": 50, "webhooks": webhooks}), false);
+        let hooks = [Hook::ConfirmRollout, Hook::Rollout, Hook::PostRollout, Hook::Rollback];
+        assert_eq!(plan.hooks, BTreeSet::from(hooks));
+    }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::workload::{App, Labelling, ServiceMetadata, record, recorded_configs, recorded_template};
+use crate::workload::{App, Labelling, ServiceMetadata, ServiceShape, record, recorded_configs, recorded_template};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -10,6 +10,7 @@ fn app(uid: &str) -> App {
         target: "web".into(),
         service: "web".into(),
         port: json!({"name": "http", "port": 80}),
+        shape: ServiceShape::default(),
         metadata: ServiceMetadata::default(),
         labelling: Labelling::default(),
         owner: json!({"kind": "Canary", "name": "web", "uid": uid}),

@@ -6,8 +6,10 @@
 mod conditions;
 mod daemon_sets;
 mod deployments;
+mod endpoints;
 mod routes;
 
 pub use daemon_sets::DaemonSetController;
 pub use deployments::DeploymentController;
+pub use endpoints::settle_endpoints;
 pub use routes::{Verdict, accept_routes, judge_routes};
