@@ -267,7 +267,8 @@ fn the_services_of_a_service_lead_where_the_versions_led() {
     target["spec"]["selector"]["version"] = "v2".into();
     target["spec"]["sessionAffinity"] = "ClientIP".into();
     let recorded = workload.template(&service()).into_owned();
-    let wanted = Wanted { revision: &Revision("abc".into()), template: Some(&recorded), replicas: Replicas::Exactly(3) };
+    let wanted =
+        Wanted { revision: &Revision("abc".into()), template: Some(&recorded), replicas: Replicas::Exactly(3) };
     let primary = workload.primary(&app(), &target, None, wanted).unwrap();
     let [none, canary] = workload.services(&app(), &selector, &target, [None, None]);
     let canary = canary.unwrap();

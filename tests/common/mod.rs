@@ -11,4 +11,5 @@ pub(crate) mod configs;
 pub(crate) mod inbox;
 pub(crate) mod prometheus;
 pub(crate) mod scalers;
+pub(crate) mod service;
 pub(crate) mod story;
