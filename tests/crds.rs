@@ -715,9 +715,8 @@ fn good_specs_are_accepted() {
     }
 }
 
-/// What the types can say; Serin can do it, or says that it cannot yet.
 #[test]
-fn all_that_is_flaggers_is_accepted_or_not_yet_supported() {
+fn all_that_is_flaggers_is_accepted() {
     let hook = |kind: &str| json!({"type": kind, "name": format!("hook {kind}"), "url": "http://tester.test/"});
     let kinds = [
         "",
@@ -733,7 +732,7 @@ fn all_that_is_flaggers_is_accepted_or_not_yet_supported() {
     let ab = json!([{"headers": {"x-user": {"exact": "a"}, "cookie": {"regex": "^(.*?;)?(type=insider)(;.*)?$"}}},
         {"queryParams": {"user": {"prefix": "in"}, "team": {"suffix": "side"}}}]);
     let scaled = |scaler: Value| json!({"autoscalerRef": scaler});
-    let later = [
+    let all = [
         json!({"provider": "gatewayapi:v1beta1"}),
         without_route(json!({})),
         without_route(
@@ -766,14 +765,10 @@ fn all_that_is_flaggers_is_accepted_or_not_yet_supported() {
         json!({"analysis": {"webhooks": [{"name": "test", "url": "https://tester.test/", "timeout": "3m", "retries": 3, "muteAlert": true,
             "disableTLS": true, "metadata": {"cmd": "hey"}, "secretRef": {"name": "token"}}]}}),
     ];
-    for change in &later {
+    for change in &all {
         let canary = with(change);
         assert_eq!(rules_say("Canary", &canary), Vec::<String>::new(), "{change}");
-        let said = serin_says(&canary);
-        assert!(
-            said.as_ref().map_or_else(|said| said.ends_with("is not supported yet; leave it out"), |()| true),
-            "{change}: {said:?}"
-        );
+        assert_eq!(serin_says(&canary), Ok(()), "{change}");
         let read: Canary = serde_json::from_value(canary.clone()).expect("it can be read");
         let again: Canary = serde_json::from_value(json!(read)).expect("it can be read again");
         assert_eq!(read.spec, again.spec, "{change}");
