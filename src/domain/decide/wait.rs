@@ -72,7 +72,6 @@ pub(super) fn open(state: &State, now: Timestamp, target: &TargetSeen, why: &str
 pub(super) fn fresh(canary: CanaryPods) -> CanaryPods {
     match canary {
         CanaryPods::Down => CanaryPods::Up,
-        CanaryPods::Up | CanaryPods::Stale => CanaryPods::Stale,
-        CanaryPods::Draining { since } => CanaryPods::Draining { since },
+        CanaryPods::Up | CanaryPods::Stale | CanaryPods::Draining { .. } => CanaryPods::Stale,
     }
 }

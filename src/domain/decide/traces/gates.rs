@@ -122,7 +122,19 @@ fn pods_that_began_with_another_config_go_before_a_version_that_waited_is_starte
     cluster.passes(1);
     cluster.until(|state| state.weight().canary() > 0);
     assert_eq!(cluster.target.as_ref().unwrap().began, "2");
-    assert_snapshot!(cluster.log(), @"");
+    assert_snapshot!(cluster.log(), @r"
+        -- the config is 2 --
+     0s Waiting          0 Stale    a1 Gate            Superseded NewRevision
+     1s Waiting          0 Draining a1 Gate            GateClosed ?confirm-rollout
+     2s Waiting          0 Draining a1 ..
+     6s Waiting          0 Draining a1 ..
+     7s Waiting          0 Down     a1 ..
+     8s Waiting          0 Down     a1 ..
+    11s Progressing      0 Up       a1 CanaryNotReady  GateOpened ?confirm-rollout
+    12s Progressing      0 Up       a1 CanaryNotReady
+    13s Progressing      0 Up       a1 CanaryNotReady
+    14s Progressing     20 Up       a1 Dwell           Advanced
+    ");
 }
 
 #[test]

@@ -293,6 +293,25 @@ fn retry_analyses_a_failed_version_anew_from_its_gate_on() {
     cluster.order("retry");
     cluster.passes(1);
     assert_snapshot!(ended(&mut cluster), @r"
+        -- retry --
+     0s Waiting          0 Stale    a  Gate            Ordered NewRevision
+     1s Waiting          0 Draining a  Gate            GateClosed ?confirm-rollout
+     2s Waiting          0 Draining a  ..
+     6s Waiting          0 Draining a  ..
+     7s Waiting          0 Down     a  ..
+     8s Waiting          0 Down     a  ..
+    11s Progressing      0 Up       a  CanaryNotReady  GateOpened ?confirm-rollout
+    12s Progressing      0 Up       a  CanaryNotReady
+    13s Progressing      0 Up       a  CanaryNotReady
+    14s Progressing     20 Up       a  Dwell           Advanced
+    15s Progressing     20 Up       a  ..
+    24s Progressing     50 Up       a  Dwell           Advanced
+    25s Progressing     50 Up       a  ..
+    34s Promoting       50 Up       b  PrimaryNotReady Promoting
+    35s Promoting       50 Up       b  PrimaryNotReady
+    36s Promoting       50 Up       b  PrimaryNotReady
+    37s Finalising       0 Up       b  RoutePending    Finalising
+    38s Succeeded        0 Draining b  -               Succeeded
     ");
 }
 
