@@ -16,7 +16,7 @@ run() {
 # Side by side where a scenario keeps to its own namespace; one at a time where it pulls a cable that all share.
 run stage 1 "$@"
 run examples 1 "$@"
-for suite in rollouts lifecycle autoscaling; do
+for suite in rollouts lifecycle strategies gates autoscaling; do
     run "$suite" "${E2E_THREADS:-3}" "$@"
 done
 run cables 1 "$@"
