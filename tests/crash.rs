@@ -9,9 +9,11 @@ use common::app::{self, NAME, STEPS};
 use common::cluster::Cluster;
 use common::configs;
 use common::prometheus::Says;
+use common::service::{lead_to, service_at_rest, service_canary, with_service};
 use serde_json::{Value, json};
 use serin_testing::{
-    CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, HTTP_ROUTES, Request, SECRETS, SERVICES,
+    CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, ENDPOINTS, Fault, GroupVersionResource, HTTP_ROUTES,
+    Request, SECRETS, SERVICES,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +26,7 @@ const MANY: usize = 100;
 const LONG_ENOUGH: u64 = 25;
 
 /// Which of the two versions has to be what at the end is said by the undisturbed run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scenario {
     Initialise,
     InitialiseFromNothing,
@@ -38,6 +40,11 @@ enum Scenario {
     Configs,
     ConfigsSuperseded,
     ConfigsDeletedUnpromoted,
+    InitialiseService,
+    Service,
+    ServiceBad,
+    ServiceSuperseded,
+    ServiceDeleted,
 }
 
 /// When the process dies.
@@ -85,6 +92,15 @@ async fn a_crash_while_configs_are_rolled_out_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crash_while_a_service_is_rolled_out_changes_nothing() {
+    check(Scenario::InitialiseService).await;
+    check(Scenario::Service).await;
+    check(Scenario::ServiceBad).await;
+    check(Scenario::ServiceSuperseded).await;
+    check(Scenario::ServiceDeleted).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_watch_of_the_writes_finds_what_is_wrong() {
     let watch = Watch::default();
     watch.saw(Stored::Committed(10));
@@ -123,7 +139,17 @@ async fn check(scenario: Scenario) {
 /// A scenario from its beginning to its end; answers how things are then, and the writes of the process.
 async fn run(scenario: Scenario, crash: Crash) -> (Value, Vec<String>) {
     let mut cluster = begin(scenario).await;
-    let watch = Watch::over(&cluster);
+    let of_service = [
+        Scenario::InitialiseService,
+        Scenario::Service,
+        Scenario::ServiceBad,
+        Scenario::ServiceSuperseded,
+        Scenario::ServiceDeleted,
+    ];
+    let watch = Watch::over(
+        &cluster,
+        if of_service.contains(&scenario) { (ENDPOINTS, answering) } else { (DEPLOYMENTS, available) },
+    );
     let dead = die_at(&cluster, crash);
     let user: &[fn(&Cluster)] = match scenario {
         Scenario::Initialise | Scenario::InitialiseFromNothing | Scenario::InitialiseWithConfigs => {
@@ -131,12 +157,16 @@ async fn run(scenario: Scenario, crash: Crash) -> (Value, Vec<String>) {
         }
         Scenario::Good | Scenario::Bad => &[|cluster| cluster.deploy("web:2")],
         Scenario::Superseded => &[|cluster| cluster.deploy("web:2"), |cluster| cluster.deploy("web:3")],
+        Scenario::InitialiseService => &[|cluster| drop(cluster.put(CANARIES, service_canary()))],
+        Scenario::Service | Scenario::ServiceBad => &[|cluster| lead_to(cluster, "v2")],
+        Scenario::ServiceSuperseded => &[|cluster| lead_to(cluster, "v2"), |cluster| lead_to(cluster, "v4")],
         Scenario::Configs => &[|cluster| paint(cluster, "green")],
         Scenario::ConfigsSuperseded => &[|cluster| paint(cluster, "green"), |cluster| paint(cluster, "red")],
         Scenario::Deleted
         | Scenario::DeletedWithRevert
         | Scenario::DeletedUnpromoted
-        | Scenario::ConfigsDeletedUnpromoted => &[Cluster::delete_canary],
+        | Scenario::ConfigsDeletedUnpromoted
+        | Scenario::ServiceDeleted => &[Cluster::delete_canary],
     };
     for (place, act) in user.iter().enumerate() {
         act(&cluster);
@@ -180,6 +210,10 @@ async fn begin(scenario: Scenario) -> Cluster {
         Scenario::Configs | Scenario::ConfigsSuperseded | Scenario::ConfigsDeletedUnpromoted => {
             configs::at_rest().await
         }
+        Scenario::InitialiseService => with_service().await,
+        Scenario::Service | Scenario::ServiceBad | Scenario::ServiceSuperseded | Scenario::ServiceDeleted => {
+            service_at_rest().await
+        }
         Scenario::Good | Scenario::Superseded | Scenario::Bad => Cluster::at_rest().await,
         Scenario::Deleted | Scenario::DeletedWithRevert | Scenario::DeletedUnpromoted => {
             let mut cluster = Cluster::new().await;
@@ -193,7 +227,7 @@ async fn begin(scenario: Scenario) -> Cluster {
         }
     };
     match scenario {
-        Scenario::Bad => cluster.prometheus.says(Says::Value(50.0)),
+        Scenario::Bad | Scenario::ServiceBad => cluster.prometheus.says(Says::Value(50.0)),
         Scenario::DeletedUnpromoted => {
             cluster.prometheus.says(Says::Value(50.0));
             cluster.deploy("web:2");
@@ -292,12 +326,11 @@ enum Stored {
 struct Watch(Arc<Mutex<Vec<Stored>>>);
 
 impl Watch {
-    /// Looks at everything that the server stores from now on; what is there now counts as stored.
-    fn over(cluster: &Cluster) -> Self {
+    /// Looks at everything that the server stores from now on; what is there now counts as stored. `pods` says where the
+    /// pods of a version are counted.
+    fn over(cluster: &Cluster, pods: (GroupVersionResource, fn(&Value) -> Option<Stored>)) -> Self {
         let watch = Self::default();
-        for (kind, read) in
-            [(CANARIES, committed as fn(&Value) -> Option<Stored>), (DEPLOYMENTS, available), (HTTP_ROUTES, routed)]
-        {
+        for (kind, read) in [(CANARIES, committed as fn(&Value) -> Option<Stored>), pods, (HTTP_ROUTES, routed)] {
             cluster.server.list(kind, None).iter().filter_map(read).for_each(|stored| watch.saw(stored));
             let watch = watch.clone();
             cluster
@@ -365,6 +398,17 @@ fn committed(canary: &Value) -> Option<Stored> {
 fn available(deployment: &Value) -> Option<Stored> {
     let name = deployment["metadata"]["name"].as_str()?.to_owned();
     Some(Stored::Available(name, deployment["status"]["availableReplicas"].as_i64().unwrap_or_default()))
+}
+
+/// The ready addresses of one version's Service.
+fn answering(endpoints: &Value) -> Option<Stored> {
+    let name = match endpoints["metadata"]["name"].as_str()? {
+        "web-canary" => NAME,
+        "web-primary" => "web-primary",
+        _ => return None,
+    };
+    let addresses = endpoints.pointer("/subsets/0/addresses").and_then(Value::as_array).map_or(0, Vec::len);
+    Some(Stored::Available(name.to_owned(), i64::try_from(addresses).ok()?))
 }
 
 /// Nothing for a route that is not split.

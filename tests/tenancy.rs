@@ -60,6 +60,7 @@ async fn only_the_given_namespaces_are_watched_and_written() {
     blog/controllerrevisions
     blog/daemonsets
     blog/deployments
+    blog/endpoints
     blog/httproutes
     blog/metrictemplates
     blog/secrets
@@ -70,6 +71,7 @@ async fn only_the_given_namespaces_are_watched_and_written() {
     shop/controllerrevisions
     shop/daemonsets
     shop/deployments
+    shop/endpoints
     shop/httproutes
     shop/metrictemplates
     shop/secrets
@@ -90,7 +92,7 @@ async fn without_namespaces_one_watch_of_each_kind_covers_all() {
     let requests = cluster.server.requests();
     let watched = |verb| requests.iter().filter(move |request| request.verb == verb);
     assert!(watched(Verb::List).chain(watched(Verb::Watch)).all(|request| request.namespace.is_none()));
-    assert_eq!(watched(Verb::List).count(), 10);
+    assert_eq!(watched(Verb::List).count(), 11);
 }
 
 #[tokio::test]
@@ -135,6 +137,7 @@ async fn canaries_that_the_selector_leaves_out_cost_nothing() {
         let expected = match request.resource.as_str() {
             "canaries" => Some(selector),
             "controllerrevisions" => Some("app.kubernetes.io/managed-by=serin"),
+            "endpoints" => Some("app.kubernetes.io/managed-by=serin,serin.dev/revision"),
             _ => None,
         };
         assert_eq!(asked, expected, "{request:?}");

@@ -64,7 +64,7 @@ pub(crate) struct Cluster {
     pub(crate) daemon_sets: DaemonSetController,
     /// Pods and gateway react to what is written.
     pub(crate) reacts: bool,
-    /// Endpoints follow their Services.
+    /// Endpoints follow their Services: needed where one is the target.
     pub(crate) counts: bool,
     /// Alerts are delivered before time goes on.
     pub(crate) listens: bool,
@@ -115,7 +115,7 @@ impl Cluster {
             deployments: DeploymentController::new().never_ready(broken),
             daemon_sets: DaemonSetController::new(NODES).never_ready(broken),
             reacts: true,
-            counts: true,
+            counts: false,
             listens: true,
             due: None,
             looked_at: 0,

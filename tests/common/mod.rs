@@ -10,4 +10,5 @@ pub(crate) mod cluster;
 pub(crate) mod configs;
 pub(crate) mod inbox;
 pub(crate) mod prometheus;
+pub(crate) mod service;
 pub(crate) mod story;
