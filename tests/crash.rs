@@ -9,11 +9,12 @@ use common::app::{self, NAME, STEPS};
 use common::cluster::Cluster;
 use common::configs;
 use common::prometheus::Says;
+use common::scalers;
 use common::service::{lead_to, service_at_rest, service_canary, with_service};
 use serde_json::{Value, json};
 use serin_testing::{
-    CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, ENDPOINTS, Fault, GroupVersionResource, HTTP_ROUTES,
-    Request, SECRETS, SERVICES,
+    AUTOSCALERS, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, ENDPOINTS, Fault, GroupVersionResource,
+    HTTP_ROUTES, Request, SCALED_OBJECTS, SECRETS, SERVICES,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +41,12 @@ enum Scenario {
     Configs,
     ConfigsSuperseded,
     ConfigsDeletedUnpromoted,
+    InitialiseWithHpa,
+    Hpa,
+    InitialiseWithKeda,
+    Keda,
+    KedaDeleted,
+    KedaDeletedUnpromoted,
     InitialiseService,
     Service,
     ServiceBad,
@@ -89,6 +96,16 @@ async fn a_crash_while_configs_are_rolled_out_changes_nothing() {
     check(Scenario::Configs).await;
     check(Scenario::ConfigsSuperseded).await;
     check(Scenario::ConfigsDeletedUnpromoted).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_while_an_autoscaler_is_held_changes_nothing() {
+    check(Scenario::InitialiseWithHpa).await;
+    check(Scenario::Hpa).await;
+    check(Scenario::InitialiseWithKeda).await;
+    check(Scenario::Keda).await;
+    check(Scenario::KedaDeleted).await;
+    check(Scenario::KedaDeletedUnpromoted).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,7 +172,13 @@ async fn run(scenario: Scenario, crash: Crash) -> (Value, Vec<String>) {
         Scenario::Initialise | Scenario::InitialiseFromNothing | Scenario::InitialiseWithConfigs => {
             &[|cluster| drop(cluster.put(CANARIES, app::canary()))]
         }
-        Scenario::Good | Scenario::Bad => &[|cluster| cluster.deploy("web:2")],
+        Scenario::InitialiseWithHpa => {
+            &[|cluster| drop(cluster.put(CANARIES, scalers::canary("HorizontalPodAutoscaler")))]
+        }
+        Scenario::InitialiseWithKeda => &[|cluster| drop(cluster.put(CANARIES, scalers::canary("ScaledObject")))],
+        // The canary grows and the primary shrinks, so that the promotion has to raise it.
+        Scenario::Hpa => &[|cluster| cluster.deploy("web:2"), |cluster| scalers::autoscale(cluster, 5, 2)],
+        Scenario::Good | Scenario::Bad | Scenario::Keda => &[|cluster| cluster.deploy("web:2")],
         Scenario::Superseded => &[|cluster| cluster.deploy("web:2"), |cluster| cluster.deploy("web:3")],
         Scenario::InitialiseService => &[|cluster| drop(cluster.put(CANARIES, service_canary()))],
         Scenario::Service | Scenario::ServiceBad => &[|cluster| lead_to(cluster, "v2")],
@@ -166,6 +189,8 @@ async fn run(scenario: Scenario, crash: Crash) -> (Value, Vec<String>) {
         | Scenario::DeletedWithRevert
         | Scenario::DeletedUnpromoted
         | Scenario::ConfigsDeletedUnpromoted
+        | Scenario::KedaDeleted
+        | Scenario::KedaDeletedUnpromoted
         | Scenario::ServiceDeleted => &[Cluster::delete_canary],
     };
     for (place, act) in user.iter().enumerate() {
@@ -210,6 +235,12 @@ async fn begin(scenario: Scenario) -> Cluster {
         Scenario::Configs | Scenario::ConfigsSuperseded | Scenario::ConfigsDeletedUnpromoted => {
             configs::at_rest().await
         }
+        Scenario::InitialiseWithHpa => scalers::with_hpa().await,
+        Scenario::InitialiseWithKeda => scalers::with_scaled_object().await,
+        Scenario::Hpa => scalers::at_rest("HorizontalPodAutoscaler").await,
+        Scenario::Keda | Scenario::KedaDeleted | Scenario::KedaDeletedUnpromoted => {
+            scalers::at_rest("ScaledObject").await
+        }
         Scenario::InitialiseService => with_service().await,
         Scenario::Service | Scenario::ServiceBad | Scenario::ServiceSuperseded | Scenario::ServiceDeleted => {
             service_at_rest().await
@@ -228,7 +259,7 @@ async fn begin(scenario: Scenario) -> Cluster {
     };
     match scenario {
         Scenario::Bad | Scenario::ServiceBad => cluster.prometheus.says(Says::Value(50.0)),
-        Scenario::DeletedUnpromoted => {
+        Scenario::DeletedUnpromoted | Scenario::KedaDeletedUnpromoted => {
             cluster.prometheus.says(Says::Value(50.0));
             cluster.deploy("web:2");
             cluster.settle().await;
@@ -274,7 +305,17 @@ fn die_at(cluster: &Cluster, crash: Crash) -> Arc<AtomicBool> {
 /// How things are, without what depends on when and how often they were written.
 fn end(cluster: &Cluster) -> Value {
     let mut all = BTreeMap::new();
-    let kinds = [CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, HTTP_ROUTES, SECRETS, SERVICES];
+    let kinds = [
+        AUTOSCALERS,
+        SCALED_OBJECTS,
+        CANARIES,
+        CONFIG_MAPS,
+        CONTROLLER_REVISIONS,
+        DEPLOYMENTS,
+        HTTP_ROUTES,
+        SECRETS,
+        SERVICES,
+    ];
     for kind in kinds {
         for mut object in cluster.server.list(kind, None) {
             let name = format!("{}/{}", kind.plural, object["metadata"]["name"].as_str().unwrap_or_default());

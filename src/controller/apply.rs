@@ -12,7 +12,7 @@ use super::rollout::Rollout;
 use crate::api::Canary;
 use crate::domain::{Farewell, Phase, Plan, Routing, State, Traffic, Weight};
 use crate::object;
-use crate::workload::{self, Selector, Wanted};
+use crate::workload::{self, Replicas, Selector, Wanted};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -42,14 +42,17 @@ impl Intent<'_> {
         if let (Some(selector), Some(target)) = (selector, &self.found.target) {
             self.services(selector, target).await?;
             self.primary(target).await?;
+            self.copy_of_scaler(selector).await?;
             self.copies().await?;
             self.apex(selector, target).await?;
         }
         self.route().await?;
+        // A scaler that starts pods goes to rest before they are stopped, and wakes up before they are started.
+        self.pause_scaler().await?;
         if let Some(target) = &self.found.target {
             self.scale(target).await?;
         }
-        Ok(())
+        self.former_scalers().await
     }
 
     fn is_retreat(&self) -> bool {
@@ -93,12 +96,24 @@ impl Intent<'_> {
         let Some(revision) = self.state.primary_revision() else { return Ok(()) };
         let record = self.context.cache.get(&self.rollout.record(revision));
         let template = record.as_ref().and_then(workload::recorded_template);
-        let wanted = Wanted { revision, template: template.as_ref(), replicas: self.state.replicas };
+        let wanted = Wanted { revision, template: template.as_ref(), replicas: self.replicas() };
         let render = |found: Option<&Value>| {
             let primary = self.rollout.workload.primary(&self.rollout.app, target, found, wanted);
             primary.map(|primary| Some(self.kept(primary))).map_err(Error::Render)
         };
         self.converge(&self.rollout.primary(), self.found.primary.as_ref(), render).await
+    }
+
+    /// An autoscaler has its way with the primary, but for the pods that it is about to need.
+    fn replicas(&self) -> Replicas {
+        let first = self.state.replicas;
+        match &self.found.scaling {
+            None => Replicas::Exactly(first),
+            Some(scaling) => {
+                let most = scaling.most(self.rollout);
+                Replicas::Autoscaled { first: first.min(most), floor: self.state.floor().min(most) }
+            }
+        }
     }
 
     /// The copies of configs go where the primary goes.
@@ -136,7 +151,7 @@ impl Intent<'_> {
     }
 
     /// An object that goes on serving without its Canary belongs to the target, and goes with it.
-    fn kept(&self, mut object: Value) -> Value {
+    pub(super) fn kept(&self, mut object: Value) -> Value {
         if let Some(heir) = self.heir() {
             object::disown(&mut object, &self.rollout.uid, Some(&heir));
         }
@@ -157,7 +172,7 @@ impl Intent<'_> {
     }
 
     /// Makes one object what `render` says, beginning from what was found.
-    async fn converge(
+    pub(super) async fn converge(
         &self,
         key: &Key,
         found: Option<&Value>,

@@ -42,6 +42,7 @@ impl fmt::Display for Key {
 #[derive(Default)]
 pub struct Cache {
     watched: BTreeMap<String, Scoped<Store<DynamicObject>>>,
+    resources: BTreeMap<String, ApiResource>,
     claims: Scoped<Arc<Claims>>,
     written: Mutex<HashMap<Key, (Value, Instant)>>,
     /// The configs of versions.
@@ -56,7 +57,13 @@ impl Cache {
 
     /// Reads objects of this kind from a watch of one scope.
     pub fn add_within(&mut self, scope: Scope, resource: ApiResource, store: Store<DynamicObject>) {
-        self.watched.entry(resource.kind).or_default().insert(scope, store);
+        self.watched.entry(resource.kind.clone()).or_default().insert(scope, store);
+        self.resources.insert(resource.kind.clone(), resource);
+    }
+
+    /// A kind in the version in which it is watched; nothing when it is not.
+    pub fn resource(&self, kind: &str) -> Option<&ApiResource> {
+        self.resources.get(kind)
     }
 
     /// Reads from here which Canaries of a scope are about which names.

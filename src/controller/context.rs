@@ -12,6 +12,7 @@ use super::settings::Settings;
 use super::tenancy::Scope;
 use crate::api::{Canary, Defaults, MetricTemplate};
 use crate::telemetry::Metrics;
+use crate::workload::autoscaler;
 use crate::workload::configs::Kind;
 use futures::future::join_all;
 use k8s_openapi::api::events::v1::Event;
@@ -353,6 +354,9 @@ fn as_value(key: &Key, object: &DynamicObject) -> Result<Value, Error> {
     super::cache::slim(&mut object);
     if let Some(kind) = Kind::named(&key.resource.kind) {
         super::configs::slim_config(kind, &mut object);
+    }
+    if autoscaler::by_kind(&key.resource.kind).is_some() {
+        super::scaling::slim_scaler(&mut object);
     }
     serde_json::to_value(&object).map_err(|source| Error::Decode { object: key.to_string(), source })
 }

@@ -2,11 +2,14 @@
 
 use super::cache::Key;
 use super::context::{Context, canary_key};
+use super::scaling::Autoscaler;
 use crate::api::{
-    Canary, HttpMatch, InvalidSpec, Metadata, Service, StringMatch, TrafficDistribution, UnmanagedMetadata, provider,
+    AutoscalerRef, Canary, HttpMatch, InvalidSpec, Metadata, PrimaryScalerReplicas, Service, StringMatch,
+    TrafficDistribution, UnmanagedMetadata, provider,
 };
 use crate::mesh::{self, Mesh};
 use crate::object;
+use crate::workload::autoscaler;
 use crate::workload::configs::{Config, Kind};
 use crate::workload::{self, Labelling, Labels, ServiceMetadata, ServiceShape, Workload};
 use kube::core::{ApiResource, GroupVersionKind, Resource};
@@ -26,6 +29,8 @@ pub(super) struct Rollout {
     pub(super) mesh: &'static dyn Mesh,
     /// What its target is.
     pub(super) workload: &'static dyn Workload,
+    /// What scales its target; `None` when nothing does that the Canary names.
+    pub(super) autoscaler: Option<Autoscaler>,
 }
 
 impl Rollout {
@@ -67,6 +72,7 @@ impl Rollout {
                 route: route(service),
                 owner,
             },
+            autoscaler: autoscaler_of(context, canary, workload),
             key,
             mesh,
             workload,
@@ -106,12 +112,20 @@ impl Rollout {
         reads.into_iter().map(|mesh::Key { resource, name }| self.object(resource, name)).collect()
     }
 
+    /// The keys of the user's autoscaler and of the primary's, if there is one that is served.
+    pub(super) fn scalers(&self) -> Option<[Key; 2]> {
+        let Autoscaler { reference, resource } = self.autoscaler.as_ref()?;
+        let resource = resource.as_ref()?;
+        Some([reference.name.clone(), reference.copy_name()].map(|name| self.object(resource.clone(), name)))
+    }
+
     /// All objects that are changed for this Canary, in a fixed order, each with the kind under which it is claimed.
     pub(super) fn objects(&self) -> impl Iterator<Item = (String, Key)> {
         let of_target = [self.target(), self.primary()].map(|key| (key.resource.kind.clone(), key));
+        let of_scaler = self.scalers().into_iter().flatten().map(|key| (key.resource.kind.clone(), key));
         let services = ["", "-primary", "-canary"].map(|suffix| self.service(suffix));
         let of_service = services.into_iter().chain(self.routes()).map(|key| ("Service".to_owned(), key));
-        of_target.into_iter().chain(of_service)
+        of_target.into_iter().chain(of_scaler).chain(of_service)
     }
 
     /// The key of a ConfigMap or Secret.
@@ -155,6 +169,22 @@ fn workload_of(context: &Context, canary: &Canary, key: &Key) -> Result<&'static
         (None, Ok(Some(workload))) => Ok(workload),
         (None, Ok(None)) => Err(InvalidSpec::TargetKind(target.kind.clone())),
     }
+}
+
+/// What scales the target, if it is of a kind that can be scaled.
+fn autoscaler_of(context: &Context, canary: &Canary, workload: &dyn Workload) -> Option<Autoscaler> {
+    let AutoscalerRef { api_version: _, kind, name, primary_scaler_queries, primary_scaler_replicas } =
+        canary.spec.autoscaler_ref.as_ref().filter(|_| workload.resource().kind == "Deployment")?;
+    let PrimaryScalerReplicas { min_replicas, max_replicas } = primary_scaler_replicas.unwrap_or_default();
+    let count = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
+    let reference = autoscaler::Reference {
+        scaler: autoscaler::by_kind(kind)?,
+        name: name.clone(),
+        least: count(min_replicas),
+        most: count(max_replicas),
+        queries: primary_scaler_queries.clone(),
+    };
+    Some(Autoscaler { resource: context.cache.resource(kind).cloned(), reference })
 }
 
 fn unknown_provider(provider: &str) -> InvalidSpec {

@@ -6,10 +6,12 @@ use super::claims::{Claims, Guarded};
 use super::clock::Clock;
 use super::configs::{self, slim_config};
 use super::context::{Context, canary_key};
+use super::discovery;
 use super::error::Error;
 use super::lease::Leadership;
 use super::reconcile::reconcile;
 use super::rollout::{config_resource, records};
+use super::scaling::{self, slim_scaler};
 use super::scoped::Scoped;
 use super::settings::Settings;
 use super::tell;
@@ -62,9 +64,15 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<Deliveries, Error> {
     check(&settings)?;
+    let stop = stop.shared();
+    let scalers = tokio::select! {
+        scalers = discovery::scalers(&client) => scalers,
+        // There is nothing to be watched any more.
+        () = stop.clone() => vec![],
+    };
     let mut all = Watches::default();
     let controllers = settings.tenancy.scopes().into_iter();
-    let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope)).collect();
+    let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope, &scalers)).collect();
     let Watches { cache, templates, providers } = all;
     let (outbox, deliveries) = Outbox::open(client.clone(), &settings.alerts, providers, Arc::clone(&metrics))?;
 
@@ -76,7 +84,6 @@ pub async fn run(
         watched.fill().await;
         readiness.set_ready();
     });
-    let stop = stop.shared();
     let passes = controllers.into_iter().map(|controller| {
         controller.graceful_shutdown_on(stop.clone()).run(timed, retry, Arc::clone(&context)).boxed()
     });
@@ -94,12 +101,25 @@ struct Watches {
 
 impl Watches {
     /// The watches of one scope, and what they wake.
-    fn open(&mut self, client: &Client, settings: &Settings, scope: &Scope) -> Controller<Guarded> {
+    fn open(
+        &mut self,
+        client: &Client,
+        settings: &Settings,
+        scope: &Scope,
+        scalers: &[ApiResource],
+    ) -> Controller<Guarded> {
         let claims = Arc::new(Claims::default());
         self.cache.index(scope.clone(), Arc::clone(&claims));
         let mut controller = canaries(client, &settings.tenancy, scope, &claims);
-        for (resource, config) in resources() {
+        let resources = resources().into_iter().map(|(resource, config)| {
             let (store, stream) = watched(client, &resource, config, scope);
+            (resource, store, stream)
+        });
+        let scalers = scalers.iter().map(|resource| {
+            let (store, stream) = watched_scalers(client, resource, scope);
+            (resource.clone(), store, stream)
+        });
+        for (resource, store, stream) in resources.chain(scalers) {
             self.cache.add_within(scope.clone(), resource.clone(), store);
             let claims = Arc::clone(&claims);
             let about = move |object: DynamicObject| {
@@ -222,6 +242,24 @@ fn watched(
     let objects = dynamic::<DynamicObject>(client, resource, scope);
     let events = watcher(objects, config).default_backoff().modify(slim);
     let touched = told(events, &resource.plural, scope).reflect(writer).touched_objects();
+    (store, touched.boxed())
+}
+
+/// An autoscaler writes its status all the time, and its annotations as well: what says nothing new wakes nobody.
+fn watched_scalers(client: &Client, resource: &ApiResource, scope: &Scope) -> (Store<DynamicObject>, Events) {
+    let writer = Writer::new(resource.clone());
+    let store = writer.as_reader();
+    let objects = dynamic::<DynamicObject>(client, resource, scope);
+    let events = watcher(objects, watcher::Config::default()).default_backoff().modify(|object| {
+        slim(object);
+        slim_scaler(object);
+    });
+    let events = told(events, &resource.plural, scope).reflect(writer);
+    let mut news = scaling::News::default();
+    let touched = events.filter_map(move |event| {
+        let object = event.map(|event| news.of(event)).transpose();
+        async { object }
+    });
     (store, touched.boxed())
 }
 

@@ -63,6 +63,13 @@ impl ApiServer {
         self.lock().unserved.insert(resource);
     }
 
+    /// Whether requests find a resource.
+    #[must_use]
+    pub fn is_served(&self, resource: GroupVersionResource) -> bool {
+        let state = self.lock();
+        state.registry.contains_key(&resource) && !state.unserved.contains(&resource)
+    }
+
     /// Has every object of a resource completed before it is stored, after earlier such functions.
     /// The function must not call the server.
     pub fn add_defaults(&self, resource: GroupVersionResource, fill: impl Fn(&mut Value) + Send + Sync + 'static) {

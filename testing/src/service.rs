@@ -17,6 +17,7 @@ use tower::{BoxError, Service};
 use crate::{
     answer::{Answer, ReplyBody},
     call::Call,
+    path::group_version,
     refusal::refusal,
     server::ApiServer,
 };
@@ -52,6 +53,9 @@ impl Service<http::Request<Body>> for ApiServer {
         async move {
             let (parts, body) = request.into_parts();
             let body = body.collect_bytes().await?;
+            if let Some((group, version)) = group_version(parts.uri.path()) {
+                return Ok(server.lock().discovered(group, version).into_response());
+            }
             let answer = match Call::parse(&parts, &body) {
                 Ok(call) => server.process(call).await?,
                 Err(answer) => answer,

@@ -18,14 +18,16 @@ use serin::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
     AlertSettings, Cache, Clock, Context, Deliveries, Error, Outbox, Settings, Tenancy, reconcile, slim, slim_config,
+    slim_scaler,
 };
 use serin::telemetry::Metrics;
 use serin::workload::REVISION;
 use serin::workload::configs::Kind as ConfigKind;
 use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes, settle_endpoints};
 use serin_testing::{
-    ALERT_PROVIDERS, ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, ENDPOINTS,
-    GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, Request, SECRETS, SERVICES,
+    ALERT_PROVIDERS, AUTOSCALERS, ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS,
+    ENDPOINTS, GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, OLD_AUTOSCALERS, Request, SCALED_OBJECTS, SECRETS,
+    SERVICES,
 };
 use std::fmt::Write as _;
 use std::sync::{Arc, mpsc};
@@ -361,6 +363,8 @@ impl Operator {
             (HTTP_ROUTES, "HTTPRoute"),
             (CONFIG_MAPS, "ConfigMap"),
             (SECRETS, "Secret"),
+            (if server.is_served(AUTOSCALERS) { AUTOSCALERS } else { OLD_AUTOSCALERS }, "HorizontalPodAutoscaler"),
+            (SCALED_OBJECTS, "ScaledObject"),
         ];
         let watch = |(name, kind): (GroupVersionResource, &str)| {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(name.group, name.version, kind));
@@ -368,7 +372,7 @@ impl Operator {
             cache.add(resource.clone(), writer.as_reader());
             (name, resource, writer)
         };
-        let writers = kinds.map(watch).into();
+        let writers = kinds.into_iter().filter(|(name, _)| server.is_served(*name)).map(watch).collect();
         let templates = Writer::default();
         let reader: Store<MetricTemplate> = templates.as_reader();
         let metrics = Arc::new(Metrics::new());
@@ -396,6 +400,9 @@ impl Operator {
                 slim(&mut object);
                 if let Some(kind) = ConfigKind::named(&resource.kind) {
                     slim_config(kind, &mut object);
+                }
+                if serin::workload::autoscaler::by_kind(&resource.kind).is_some() {
+                    slim_scaler(&mut object);
                 }
                 object.types = Some(kube::core::TypeMeta {
                     api_version: resource.api_version.clone(),

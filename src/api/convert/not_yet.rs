@@ -19,7 +19,6 @@ pub(super) fn not_yet(spec: &CanarySpec) -> Result<(), InvalidSpec> {
     };
     said(spec.provider.as_deref() == Some("gatewayapi:v1beta1"), "spec.provider: gatewayapi:v1beta1")?;
     said(spec.provider.as_deref() == Some("kubernetes"), "spec.provider: kubernetes")?;
-    said(spec.autoscaler_ref.is_some(), "spec.autoscalerRef")?;
     said(service.backend_timeout.is_some(), "spec.service.backendTimeout")?;
     said(service.rewrite.is_some(), "spec.service.rewrite")?;
     said(service.headers.is_some(), "spec.service.headers")?;
