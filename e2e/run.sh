@@ -11,4 +11,5 @@ export RUST_BACKTRACE=0
 cargo test --locked --package serin-e2e --test stage -- --ignored --test-threads 1 "$@"
 cargo test --locked --package serin-e2e --test examples -- --ignored --test-threads 1 "$@"
 cargo test --locked --package serin-e2e --test rollouts -- --ignored --test-threads "${E2E_THREADS:-3}" "$@"
+cargo test --locked --package serin-e2e --test autoscaling -- --ignored --test-threads "${E2E_THREADS:-3}" "$@"
 cargo test --locked --package serin-e2e --test cables -- --ignored --test-threads 1 "$@"

@@ -17,9 +17,11 @@ pub enum Kind {
     DaemonSet,
     Deployment,
     Event,
+    HorizontalPodAutoscaler,
     HttpRoute,
     MetricTemplate,
     Pod,
+    ScaledObject,
     Secret,
     Service,
 }
@@ -41,9 +43,14 @@ impl Kind {
             Self::DaemonSet => ("apps", "v1", "DaemonSet", "daemonsets"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::Event => ("events.k8s.io", "v1", "Event", "events"),
+            // The newest version that the cluster of these scenarios knows.
+            Self::HorizontalPodAutoscaler => {
+                ("autoscaling", "v2beta2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+            }
             Self::HttpRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
             Self::MetricTemplate => ("serin.dev", "v1beta1", "MetricTemplate", "metrictemplates"),
             Self::Pod => ("", "v1", "Pod", "pods"),
+            Self::ScaledObject => ("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
             Self::Secret => ("", "v1", "Secret", "secrets"),
             Self::Service => ("", "v1", "Service", "services"),
         };
