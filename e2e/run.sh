@@ -10,4 +10,5 @@ export RUST_BACKTRACE=0
 # Side by side where a scenario keeps to its own namespace; one at a time where it pulls a cable that all share.
 cargo test --locked --package serin-e2e --test stage -- --ignored --test-threads 1 "$@"
 cargo test --locked --package serin-e2e --test rollouts -- --ignored --test-threads "${E2E_THREADS:-3}" "$@"
+cargo test --locked --package serin-e2e --test strategies -- --ignored --test-threads "${E2E_THREADS:-3}" "$@"
 cargo test --locked --package serin-e2e --test cables -- --ignored --test-threads 1 "$@"

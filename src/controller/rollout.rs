@@ -3,7 +3,9 @@
 use super::cache::Key;
 use super::context::{Context, canary_key};
 use super::routing;
-use crate::api::{Canary, InvalidSpec, Metadata, Provider, Service, TrafficDistribution, UnmanagedMetadata, provider};
+use crate::api::{
+    Canary, CanarySpec, InvalidSpec, Metadata, Provider, Service, TrafficDistribution, UnmanagedMetadata, provider,
+};
 use crate::domain::{Revision, State, Traffic};
 use crate::mesh::{self, Mesh};
 use crate::object;
@@ -37,6 +39,7 @@ impl Rollout {
         let service = &spec.service;
         let provider = provider(spec, &context.settings.provider)?;
         let mesh = mesh_of(context, provider)?;
+        copies(context, spec)?;
         let workload = workload_of(context, canary, &key)?;
         let name = service.name.clone().unwrap_or_else(|| spec.target_ref.name.clone());
         let owner = owner(canary);
@@ -165,6 +168,19 @@ fn workload_of(context: &Context, canary: &Canary, key: &Key) -> Result<&'static
         (None, Ok(Some(workload))) => Ok(workload),
         (None, Ok(None)) => Err(InvalidSpec::TargetKind(target.kind.clone())),
     }
+}
+
+/// Traefik answers every request of a rule that copies requests with 500, and reports nothing.
+fn copies(context: &Context, spec: &CanarySpec) -> Result<(), InvalidSpec> {
+    let analysis = spec.analysis.as_ref().is_some_and(|analysis| analysis.mirror);
+    let field = if analysis { "spec.analysis.mirror" } else { "spec.service.mirror" };
+    if context.settings.gateway_metrics != "traefik" || !(analysis || !spec.service.mirror.is_empty()) {
+        return Ok(());
+    }
+    Err(InvalidSpec::Other(format!(
+        "{field}: Traefik does not copy requests, and answers those that it should copy with 500; leave mirror out, or \
+         tell Serin with --gateway-metrics that the gateway is another one"
+    )))
 }
 
 /// What moves the traffic. A cluster may serve only the other version of the same kinds; their objects are the same.
