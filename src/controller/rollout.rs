@@ -5,8 +5,8 @@ use super::context::{Context, canary_key};
 use super::routing;
 use super::scaling::Autoscaler;
 use crate::api::{
-    AutoscalerRef, Canary, InvalidSpec, Metadata, PrimaryScalerReplicas, Provider, Service, TrafficDistribution,
-    UnmanagedMetadata, provider,
+    AutoscalerRef, Canary, CanarySpec, InvalidSpec, Metadata, PrimaryScalerReplicas, Provider, Service,
+    TrafficDistribution, UnmanagedMetadata, provider,
 };
 use crate::domain::{Revision, State, Traffic};
 use crate::mesh::{self, Mesh};
@@ -44,6 +44,7 @@ impl Rollout {
         let service = &spec.service;
         let provider = provider(spec, &context.settings.provider)?;
         let mesh = mesh_of(context, provider)?;
+        copies(context, spec)?;
         let workload = workload_of(context, canary, &key)?;
         let name = service.name.clone().unwrap_or_else(|| spec.target_ref.name.clone());
         let owner = owner(canary);
@@ -197,6 +198,19 @@ fn autoscaler_of(context: &Context, canary: &Canary, workload: &dyn Workload) ->
         queries: primary_scaler_queries.clone(),
     };
     Some(Autoscaler { resource: context.cache.resource(kind).cloned(), reference })
+}
+
+/// Traefik answers every request of a rule that copies requests with 500, and reports nothing.
+fn copies(context: &Context, spec: &CanarySpec) -> Result<(), InvalidSpec> {
+    let analysis = spec.analysis.as_ref().is_some_and(|analysis| analysis.mirror);
+    let field = if analysis { "spec.analysis.mirror" } else { "spec.service.mirror" };
+    if context.settings.gateway_metrics != "traefik" || !(analysis || !spec.service.mirror.is_empty()) {
+        return Ok(());
+    }
+    Err(InvalidSpec::Other(format!(
+        "{field}: Traefik does not copy requests, and answers those that it should copy with 500; leave mirror out, or \
+         tell Serin with --gateway-metrics that the gateway is another one"
+    )))
 }
 
 /// What moves the traffic. A cluster may serve only the other version of the same kinds; their objects are the same.

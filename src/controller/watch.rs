@@ -112,13 +112,7 @@ struct Watches {
 
 impl Watches {
     /// The watches of one scope, and what they wake.
-    fn open(
-        &mut self,
-        client: &Client,
-        settings: &Settings,
-        scope: &Scope,
-        served: &Served,
-    ) -> Controller<Guarded> {
+    fn open(&mut self, client: &Client, settings: &Settings, scope: &Scope, served: &Served) -> Controller<Guarded> {
         let claims = Arc::new(Claims::default());
         self.cache.index(scope.clone(), Arc::clone(&claims));
         let (canaries, mut controller) = canaries(client, &settings.tenancy, scope, &claims, &self.news);

@@ -24,15 +24,16 @@ impl Mesh for Kubernetes {
 
     fn render(&self, _app: &App, wanted: &Wanted<'_>, found: &[Option<Value>]) -> Vec<Option<Value>> {
         let mut rendered = vec![None; found.len()];
-        let leaves = matches!(wanted.traffic, Traffic::Split(to) if to.weight < Weight::FULL);
-        if let [Some(apex), Some(primary), ..] = found
-            && leaves
-            && object::is_switched(apex)
-            && let Some(selector) = selector(primary)
+        if let [Some(apex), primary, ..] = found
+            && matches!(wanted.traffic, Traffic::Split(to) if to.weight < Weight::FULL)
         {
             let mut apex = apex.clone();
-            object::set(&mut apex, &["spec", "selector"], selector.clone());
-            object::set_switched(&mut apex, false);
+            if let Some(selector) = primary.as_ref().and_then(selector)
+                && object::is_switched(&apex)
+            {
+                object::set(&mut apex, &["spec", "selector"], selector.clone());
+                object::set_switched(&mut apex, false);
+            }
             rendered[0] = Some(apex);
         }
         rendered

@@ -1,0 +1,260 @@
+//! What each strategy writes, in order: the real reconciler against an API server in this process.
+
+mod common;
+
+use common::app::{self, NAME};
+use common::cluster::Cluster;
+use common::prometheus::Says;
+use serde_json::{Value, json};
+use serin_testing::{CANARIES, DEPLOYMENTS, HTTP_ROUTES, SERVICES};
+use std::cell::RefCell;
+
+/// The Canary with another analysis: an interval and one metric, and what the strategy says.
+fn canary(strategy: &Value) -> Value {
+    let mut canary = app::canary();
+    let analysis = &mut canary["spec"]["analysis"];
+    if let Some(analysis) = analysis.as_object_mut() {
+        analysis.remove("stepWeights");
+    }
+    for (field, value) in strategy.as_object().into_iter().flatten() {
+        analysis[field] = value.clone();
+    }
+    canary
+}
+
+/// The same without a route: the provider `kubernetes`.
+fn switched(strategy: &Value) -> Value {
+    let mut canary = canary(strategy);
+    canary["spec"]["provider"] = "kubernetes".into();
+    canary["spec"]["service"] = json!({"port": 80, "targetPort": 8080});
+    canary
+}
+
+fn insiders() -> Value {
+    json!({"iterations": 3, "match": [{"headers": {"x-user": {"exact": "insider"}}}]})
+}
+
+/// A cluster with the app and its Canary at rest.
+async fn at_rest(canary: Value) -> Cluster {
+    let mut cluster = Cluster::with_app().await;
+    cluster.put(CANARIES, canary);
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Initialized", "{}", cluster.status());
+    cluster.forget();
+    cluster
+}
+
+/// Where the app's requests go: one line for each rule that is about it.
+fn rules(cluster: &Cluster) -> String {
+    let route = cluster.get(HTTP_ROUTES, NAME);
+    let ours = |backend: &Value| backend["name"].as_str().is_some_and(|name| name.starts_with(NAME));
+    let told = |rule: &Value| {
+        let backends = rule["backendRefs"].as_array()?;
+        let sends = backends
+            .iter()
+            .filter(|backend| ours(backend))
+            .map(|backend| format!("{} {}", backend["name"].as_str().unwrap_or_default(), backend["weight"]));
+        let sends: Vec<_> = sends.collect();
+        let compared = rule["matches"][0]["headers"].as_array();
+        let compared: Vec<_> =
+            compared.into_iter().flatten().map(|header| header["value"].as_str().unwrap_or_default()).collect();
+        let copies =
+            rule["filters"].as_array().into_iter().flatten().filter(|filter| filter["type"] == "RequestMirror");
+        let copies: Vec<_> = copies.map(|filter| format!(" +{}%", filter["requestMirror"]["percent"])).collect();
+        let whom = if compared.is_empty() { "all".to_owned() } else { compared.join(" ") };
+        (!sends.is_empty()).then(|| format!("{whom}: {}{}", sends.join(", "), copies.concat()))
+    };
+    let rules: Vec<_> = route["spec"]["rules"].as_array().into_iter().flatten().filter_map(told).collect();
+    rules.join("; ")
+}
+
+fn selector(cluster: &Cluster) -> String {
+    cluster.get(SERVICES, NAME)["spec"]["selector"].to_string()
+}
+
+/// Everything that `look` saw until nothing moves, each as long as it lasted.
+async fn seen(cluster: &mut Cluster, look: impl Fn(&Cluster) -> String) -> Vec<String> {
+    let seen = RefCell::new(Vec::<String>::new());
+    cluster
+        .settle_until(|cluster| {
+            let now = format!("{} {}", cluster.phase(), look(cluster));
+            let mut seen = seen.borrow_mut();
+            if seen.last() != Some(&now) {
+                seen.push(now);
+            }
+            false
+        })
+        .await;
+    seen.into_inner()
+}
+
+// ---- A/B ----
+
+#[tokio::test(start_paused = true)]
+async fn an_ab_test_sends_those_who_match_to_the_canary() {
+    let mut cluster = at_rest(canary(&insiders())).await;
+    let before = cluster.get(HTTP_ROUTES, NAME);
+    cluster.deploy("web:2");
+    let seen = seen(&mut cluster, rules).await;
+    insta::assert_yaml_snapshot!(seen, @"");
+    assert_eq!(cluster.image("web-primary"), "web:2");
+    assert_eq!(cluster.get(HTTP_ROUTES, NAME)["spec"], before["spec"], "nothing of the test is left");
+    assert_eq!(cluster.get(HTTP_ROUTES, NAME)["metadata"]["annotations"], before["metadata"]["annotations"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_version_in_an_ab_test_is_taken_back_and_nothing_is_left_of_the_test() {
+    let mut cluster = at_rest(canary(&insiders())).await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| rules(cluster).contains("web-canary 100")).await);
+    cluster.prometheus.says(Says::Value(50.0));
+    let seen = seen(&mut cluster, rules).await;
+    insta::assert_yaml_snapshot!(seen, @"");
+    assert_eq!(cluster.image("web-primary"), "web:1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_match_in_the_middle_of_a_test_moves_the_rules() {
+    let mut cluster = at_rest(canary(&insiders())).await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| rules(cluster).contains("web-canary 100")).await);
+    cluster.edit_spec(|spec| spec["analysis"]["match"][0]["headers"]["x-user"] = json!({"prefix": "in."}));
+    cluster.pass().await.expect("the route is written");
+    insta::assert_snapshot!(rules(&cluster), @"");
+    cluster.edit_spec(|spec| {
+        let analysis = spec["analysis"].as_object_mut();
+        analysis.map(|analysis| analysis.remove("match"));
+    });
+    cluster.pass().await.expect("the route is written");
+    assert!(!rules(&cluster).contains("in"), "{}", rules(&cluster));
+}
+
+// ---- blue/green, copies ----
+
+#[tokio::test(start_paused = true)]
+async fn a_blue_green_checks_with_copies_and_then_moves_everything_at_once() {
+    let mut cluster = Cluster::with_app().await;
+    cluster.put(CANARIES, canary(&json!({"iterations": 3, "mirror": true, "mirrorWeight": 25})));
+    cluster.settle().await;
+    assert!(cluster.condition("Stalled").contains("Traefik does not copy requests"), "{}", cluster.status());
+    cluster.restart();
+    cluster.set(|settings| settings.gateway_metrics = "application".to_owned());
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Initialized", "{}", cluster.status());
+    cluster.deploy("web:2");
+    let seen = seen(&mut cluster, rules).await;
+    insta::assert_yaml_snapshot!(seen, @"");
+    assert_eq!(cluster.image("web-primary"), "web:2");
+}
+
+// ---- session affinity ----
+
+#[tokio::test(start_paused = true)]
+async fn clients_stay_where_they_are_while_the_weight_rises() {
+    let affinity = json!({"cookieName": "web-version", "primaryCookieName": "web-stable"});
+    let mut cluster = at_rest(canary(&json!({"stepWeights": [30, 60], "sessionAffinity": affinity}))).await;
+    cluster.deploy("web:2");
+    let seen = seen(&mut cluster, rules).await;
+    insta::assert_yaml_snapshot!(seen, @"");
+}
+
+// ---- the route that Serin makes ----
+
+#[tokio::test(start_paused = true)]
+async fn the_route_says_all_that_the_service_says() {
+    let mut cluster = Cluster::new().await;
+    cluster.set(|settings| settings.gateway_metrics = "application".to_owned());
+    cluster.put(DEPLOYMENTS, app::deployment("web:1"));
+    let mut canary = app::canary();
+    let backend = json!({"name": "tap", "namespace": "audit", "port": 80});
+    canary["spec"]["service"] = json!({
+        "port": 80,
+        "targetPort": 8080,
+        "gatewayRefs": [{"name": "gateway"}],
+        "hosts": ["shop.example"],
+        "timeout": "15s",
+        "backendTimeout": "5s",
+        "match": [{
+            "uri": {"prefix": "/shop"},
+            "method": {"exact": "GET"},
+            "headers": {"x-a": {"suffix": ".b"}, "x-c": {"regex": "d|e"}},
+            "queryParams": {"f": {"exact": "g"}},
+        }],
+        "rewrite": {"uri": "/", "authority": "shop.internal", "type": "ReplacePrefixMatch"},
+        "headers": {"request": {"set": {"x-team": "blue"}}, "response": {"remove": ["server"]}},
+        "mirror": [{"backendRef": backend}],
+        "corsPolicy": {"allowOrigins": [{"exact": "https://a.example"}], "maxAge": "1h", "allowCredentials": true},
+        "apex": {"labels": {"tier": "front"}, "annotations": {"owner": "shop"}},
+    });
+    cluster.put(CANARIES, canary);
+    cluster.settle().await;
+    let route = cluster.get(HTTP_ROUTES, NAME);
+    insta::assert_yaml_snapshot!(route["spec"], @"");
+    assert_eq!(route["metadata"]["labels"]["tier"], "front");
+    assert_eq!(route["metadata"]["annotations"]["owner"], "shop");
+    assert_eq!(cluster.get(SERVICES, NAME)["metadata"]["labels"]["tier"], "front");
+    assert_eq!(cluster.errors.len(), 0);
+}
+
+// ---- without a route ----
+
+#[tokio::test(start_paused = true)]
+async fn without_a_route_the_service_moves_to_the_canary_and_back() {
+    let mut cluster = at_rest(switched(&json!({"iterations": 3, "switchTraffic": true}))).await;
+    let route = cluster.get(HTTP_ROUTES, NAME);
+    cluster.deploy("web:2");
+    let seen = seen(&mut cluster, selector).await;
+    insta::assert_yaml_snapshot!(seen, @"");
+    insta::assert_snapshot!(cluster.story(), @"");
+    assert_eq!(cluster.image("web-primary"), "web:2");
+    assert_eq!(cluster.get(HTTP_ROUTES, NAME), route, "what lies there is none of its business");
+    assert_eq!(cluster.replicas(NAME), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_route_a_bad_version_is_taken_back_by_one_write() {
+    let mut cluster = at_rest(switched(&json!({"iterations": 3, "switchTraffic": true}))).await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| selector(cluster) == r#"{"app":"web"}"#).await);
+    cluster.story();
+    cluster.prometheus.says(Says::Value(50.0));
+    cluster.settle().await;
+    insta::assert_snapshot!(cluster.story(), @"");
+    assert_eq!(cluster.phase(), "Failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_route_and_without_a_switch_clients_stay_on_the_primary() {
+    let mut cluster = at_rest(switched(&json!({"iterations": 3}))).await;
+    cluster.deploy("web:2");
+    let seen = seen(&mut cluster, selector).await;
+    insta::assert_yaml_snapshot!(seen, @"");
+    assert_eq!(cluster.image("web-primary"), "web:2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_service_comes_back_when_its_target_is_deleted_under_it() {
+    let mut cluster = at_rest(switched(&json!({"iterations": 3, "switchTraffic": true}))).await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| selector(cluster) == r#"{"app":"web"}"#).await);
+    cluster.server.delete(DEPLOYMENTS, app::NAMESPACE, NAME).expect("the target is there");
+    cluster.pass().await.expect("nothing is in the way");
+    assert_eq!(cluster.phase(), "Failed");
+    assert_eq!(selector(&cluster), r#"{"app":"web-primary"}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_route_the_app_is_handed_back_as_it_was() {
+    let mut cluster = Cluster::with_app().await;
+    let before = cluster.get(SERVICES, NAME);
+    cluster.put(CANARIES, switched(&json!({"iterations": 3, "switchTraffic": true})));
+    cluster.settle().await;
+    cluster.delete_canary();
+    cluster.settle().await;
+    let after = cluster.get(SERVICES, NAME);
+    assert_eq!(
+        (&after["spec"], &after["metadata"]["annotations"]),
+        (&before["spec"], &before["metadata"]["annotations"])
+    );
+    assert_eq!(cluster.find(CANARIES, NAME), None);
+}
