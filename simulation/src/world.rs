@@ -333,6 +333,10 @@ impl World {
                     }
                 }
                 (HTTP_ROUTES, _) if by != By::Cluster => self.judge_soon(),
+                (_, Some(object)) if change.before.is_none() && self.is_orphan(object) => {
+                    let delay = self.delay(20, 20_000);
+                    self.agenda.after(delay, Event::Collect);
+                }
                 (CANARIES, None) => {
                     let delay = self.delay(20, 20_000);
                     self.agenda.after(delay, Event::Collect);
@@ -352,6 +356,13 @@ impl World {
                 self.agenda.after(lag, Event::Show(process, kind));
             }
         }
+    }
+
+    /// Whether an object's owner was gone before it came.
+    fn is_orphan(&self, object: &Value) -> bool {
+        let owner = app::text(object, "/metadata/ownerReferences/0/uid");
+        let canary = || self.find(CANARIES, NAME).is_some_and(|canary| app::text(&canary, "/metadata/uid") == owner);
+        app::text(object, "/metadata/ownerReferences/0/kind") == "Canary" && !canary()
     }
 
     fn status(&self) -> Value {
@@ -468,7 +479,7 @@ impl World {
             self.told(|| line);
         }
         if again {
-            self.alarm(process, 1);
+            self.alarm(process, 5);
         } else if let Some(next) = next {
             self.alarm(process, next.max(1));
         }
@@ -489,7 +500,9 @@ impl World {
             self.agenda.after(lag, Event::Show(process, kind));
         }
         if concerned {
-            self.alarm(process, 1);
+            // Several watches mostly have something to show at the same time.
+            let delay = self.dice.between(5, 25);
+            self.alarm(process, delay);
         }
     }
 

@@ -16,6 +16,7 @@ use crate::workload::{self, Selector, Wanted};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 /// How often a write is tried against somebody who writes the same object all the time.
 const ATTEMPTS: usize = 5;
@@ -30,6 +31,9 @@ pub(super) struct Intent<'a> {
     pub(super) state: &'a State,
     pub(super) found: &'a Found,
     pub(super) now: Timestamp,
+    /// Set once it is known that the recorded state was the newest one in this pass: because the pass has recorded it, or
+    /// because it has asked. A record that does not change is written by nobody, so nothing else would tell.
+    pub(super) newest: OnceCell<()>,
 }
 
 impl Intent<'_> {
@@ -165,8 +169,11 @@ impl Intent<'_> {
         let mut found = self.context.cache.newest(key, found.cloned());
         for _ in 0..ATTEMPTS {
             let Some(wanted) = render(found.as_ref())? else { return Ok(()) };
+            if found.as_ref() == Some(&wanted) {
+                return Ok(());
+            }
+            self.newest.get_or_try_init(|| self.still_newest()).await?;
             let written = match &found {
-                Some(found) if *found == wanted => return Ok(()),
                 Some(found) => self.context.change(key, found, &wanted).await,
                 // Whoever deletes everything, or the whole namespace, wants nothing made anew.
                 None if matches!(self.state.phase, Phase::Terminating { .. }) => return Ok(()),
@@ -187,13 +194,14 @@ impl Intent<'_> {
 
     /// Whether the recorded state still is the newest: an instance that stood still must not undo what came after.
     async fn still_newest(&self) -> Result<(), Error> {
-        let key = &self.rollout.key;
-        let now = self.context.read(key).await?;
-        let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
-        if version == self.canary.resource_version().as_deref() {
-            Ok(())
-        } else {
-            Err(Error::Supersede(key.to_string()))
-        }
+        still_newest(self.context, self.rollout, self.canary).await
     }
+}
+
+/// Whether a Canary still is what was read or written last.
+pub(super) async fn still_newest(context: &Context, rollout: &Rollout, canary: &Canary) -> Result<(), Error> {
+    let key = &rollout.key;
+    let now = context.read(key).await?;
+    let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
+    if version == canary.resource_version().as_deref() { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
 }

@@ -18,6 +18,7 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// How often a decision is taken again because somebody edited the Canary while it was being recorded.
 const ATTEMPTS: usize = 3;
@@ -102,9 +103,11 @@ impl Pass<'_> {
         };
         // What could not be read holds the rollout up, and nothing else.
         let (outcome, read) = join(asked, configs::read(context, rollout, found.target.as_ref())).await;
+        let read_version = canary.resource_version();
         let (found, canary, next) = self.decide(canary, state, outcome.as_ref()).await?;
         let now = context.clock.now();
-        let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now };
+        let newest = OnceCell::new_with((canary.resource_version() != read_version).then_some(()));
+        let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now, newest };
         let acted = intent.carry_out().await;
         let recorded = commit::versions(context, rollout, &next.state, &found).await;
         tell::tell(context, rollout, &canary, &next.notes, outcome.as_ref()).await;
@@ -155,7 +158,7 @@ impl Pass<'_> {
         let now: Canary =
             serde_json::from_value(now).map_err(|source| Error::Decode { object: key.to_string(), source })?;
         let recorded = api::state(now.status.as_ref(), Timestamp::UNIX_EPOCH).map_err(|_| superseded())?;
-        let untouched = now.status.is_none() || recorded == *state;
+        let untouched = (now.status.is_none() || recorded == *state) && now.uid() == canary.uid();
         if untouched && now.spec == canary.spec { Ok(now) } else { Err(superseded()) }
     }
 
