@@ -100,7 +100,11 @@ pub(crate) struct Checks {
     exposed_by_user: bool,
     primary_by_user: bool,
     route_by_user: bool,
-    retreating: Option<PassId>,
+    apex_by_user: bool,
+    /// Passes that have traffic to take back, before anything else.
+    retreating: BTreeSet<PassId>,
+    trusted: BTreeSet<String>,
+    target_deleted: Option<Time>,
     disturbed: Option<Time>,
     counted: bool,
 }
@@ -128,7 +132,10 @@ impl Checks {
             exposed_by_user: false,
             primary_by_user: false,
             route_by_user: false,
-            retreating: None,
+            apex_by_user: false,
+            retreating: BTreeSet::new(),
+            trusted: BTreeSet::new(),
+            target_deleted: None,
             disturbed: None,
             counted: false,
         }
@@ -154,6 +161,11 @@ impl Checks {
         ["Progressing", "Promoting", "Finalising"].contains(&self.newest().phase.as_str())
     }
 
+    /// Whether a revision was there before anything could be analysed.
+    pub(crate) fn is_trusted(&self, revision: &str) -> bool {
+        self.trusted.contains(revision)
+    }
+
     /// What a recorded revision holds.
     pub(crate) fn version(&self, revision: &str) -> Option<&Version> {
         self.versions.get(revision)
@@ -166,8 +178,12 @@ impl Checks {
 
     // ---- passes ----
 
-    pub(crate) fn pass_begins(&mut self, id: PassId, pods: Pods) {
+    pub(crate) fn pass_begins(&mut self, id: PassId, pods: Pods, (recorded, shown): (i64, i64)) {
         let records_from = self.records.len() - 1;
+        let newest = self.newest().weight;
+        if recorded == newest && Shown::of(self.route.as_deref()).canary() == shown && shown > newest {
+            self.retreating.insert(id);
+        }
         self.passes.insert(id, Pass { records_from, pods, ..Pass::default() });
     }
 
@@ -196,9 +212,12 @@ impl Checks {
         if breach && succeeded && !pass.recorded {
             self.wrong.push("S4: a pass was told of a breach, and recorded nothing".to_owned());
         }
-        if self.retreating == Some(id) {
-            self.retreating = None;
-        }
+        self.retreating.remove(&id);
+    }
+
+    /// A pass has sent a write to the route, whatever becomes of it.
+    pub(crate) fn route_is_sent(&mut self, id: PassId) {
+        self.retreating.remove(&id);
     }
 
     // ---- pods ----
@@ -228,9 +247,13 @@ impl Checks {
             (SERVICES, NAME) => {
                 self.around_exposure(by, |checks| checks.apex.clone_from(&change.after));
                 self.apex_changed(of_pass, before, after);
+                self.apex_by_user = by == By::User;
             }
             (DEPLOYMENTS, NAME) => {
                 self.target.clone_from(&change.after);
+                if after.is_none() {
+                    self.target_deleted = Some(self.now);
+                }
                 if of_pass.is_some() {
                     self.target_scaled(before, after);
                 }
@@ -327,6 +350,7 @@ impl Checks {
         if matches!(was, "" | "Initializing") && matches!(is, "Initializing" | "Initialized") {
             let first = text(status, "/promoted/revision");
             self.allowed.extend(self.versions.get(first).cloned());
+            self.trusted.insert(first.to_owned());
         }
         self.rollouts[1] += u64::from(was == "Promoting" && is == "Finalising");
         if is == "Failed" && was != is {
@@ -334,7 +358,7 @@ impl Checks {
             wrong.extend(self.unexplained(text(status, "/failure"), after));
         }
         if weight < Shown::of(self.route.as_deref()).canary() {
-            self.retreating = Some(id);
+            self.retreating.insert(id);
         }
         self.wrong.extend(wrong);
         self.records.push(Record { from: low, weight, phase: is.to_owned() });
@@ -374,7 +398,7 @@ impl Checks {
         } else if why.contains("is unknown") {
             *nothing || disturbed
         } else if why.contains("the target was deleted") {
-            self.target.is_none()
+            self.target_deleted.is_some_and(|at| at + AFTERMATH >= *began)
         } else {
             disturbed || broken
         };
@@ -414,7 +438,7 @@ impl Checks {
                     wrong.push(format!("S2: {canary} percent are led to the canary, which has no pods"));
                 }
                 let ready = pods.primary.max(available(self.primary.as_deref()));
-                if primary > 0 && !matches!(was, Shown::Split(..)) && ready == 0 {
+                if primary > 0 && !matches!(was, Shown::Split(..)) && !before_by_user && ready == 0 {
                     wrong.push(format!("S2: {primary} percent are led to the primary, which has no pods"));
                 }
             }
@@ -441,7 +465,7 @@ impl Checks {
             PRIMARY => (pods.primary, &self.primary),
             _ => (pods.target, &self.target),
         };
-        if !was.is_empty() && ready.max(available(deployment.as_deref())) == 0 {
+        if !was.is_empty() && !self.apex_by_user && ready.max(available(deployment.as_deref())) == 0 {
             self.wrong.push(format!("S2: the app's Service is led to {is}, which has no pods"));
         }
     }
@@ -471,6 +495,11 @@ impl Checks {
     fn version_recorded(&mut self, record: Option<&Value>, server: &ApiServer) {
         let Some(record) = record else { return };
         let name = text(record, "/metadata/name");
+        let canary = self.canary.as_deref().map_or("", |canary| text(canary, "/metadata/uid"));
+        if text(record, "/metadata/ownerReferences/0/uid") != canary {
+            // The garbage collector is about to follow its Canary.
+            return;
+        }
         let mut template = record["data"]["template"].clone();
         for config in record["data"]["configs"].as_array().into_iter().flatten() {
             let places = ["/spec/containers/0/env/0/valueFrom/configMapKeyRef/name", "/spec/volumes/0/secret/secretName"];
@@ -482,6 +511,9 @@ impl Checks {
         }
         let version = kubelet::version(server, &template);
         let revision = name.strip_prefix("web-").unwrap_or(name).to_owned();
+        if self.trusted.contains(&revision) {
+            self.allowed.insert(version.clone());
+        }
         if let Some(known) = self.versions.insert(revision, version.clone())
             && known != version
         {
@@ -498,12 +530,7 @@ impl Checks {
 
     /// When traffic is to leave the canary, no other object is written before it has left.
     fn retreat_goes_first(&mut self, id: PassId, change: &Change) {
-        if self.retreating != Some(id) {
-            return;
-        }
-        if change.resource == HTTP_ROUTES {
-            self.retreating = None;
-        } else if ![CANARIES, EVENTS].contains(&change.resource) {
+        if self.retreating.contains(&id) && ![CANARIES, EVENTS].contains(&change.resource) {
             self.wrong.push(format!("S4: the retreat waits for a write to {}", change.resource.plural));
         }
     }

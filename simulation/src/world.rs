@@ -8,7 +8,7 @@ mod user;
 mod weather;
 
 use crate::agenda::{Agenda, Time};
-use crate::app::{self, NAME, PRIMARY, Quality};
+use crate::app::{self, NAME, PRIMARY, Quality, Shown};
 use crate::checks::{By, Checks, PassId, Pods, Said};
 use crate::dice::Dice;
 use crate::door::{Line, Reply, broken};
@@ -412,7 +412,11 @@ impl World {
     fn resume(&mut self, process: u32) {
         if let Some(operator) = self.operators.get_mut(&process) {
             operator.switch.set(false);
+            let waits = operator.again && operator.running.is_none();
             self.told(|| format!("process {process} goes on"));
+            if waits {
+                self.alarm(process, 1);
+            }
         }
     }
 
@@ -448,8 +452,7 @@ impl World {
             return;
         }
         let id = (process, operator.passes + 1);
-        let pods = pods_in_view(operator);
-        self.checks.pass_begins(id, pods);
+        self.checks.pass_begins(id, pods_in_view(operator), weights_in_view(operator));
         operator.pass();
         self.passes += 1;
         self.count("passes");
@@ -720,6 +723,13 @@ fn pods_in_view(operator: &Operator) -> Pods {
         deployment.map_or(0, |deployment| app::number(deployment, "/status/availableReplicas"))
     };
     Pods { target: available(NAME), primary: available(PRIMARY) }
+}
+
+/// The weight that a process has seen on record, and the one that it has seen in the route.
+fn weights_in_view(operator: &Operator) -> (i64, i64) {
+    let seen = |kind| operator.view.get(&(kind, NAME.to_owned()));
+    let recorded = seen(CANARIES).map_or(0, |canary| app::number(canary, "/status/canaryWeight"));
+    (recorded, Shown::of(seen(HTTP_ROUTES).map(|route| &**route)).canary())
 }
 
 fn beginning() -> Timestamp {

@@ -40,7 +40,7 @@ impl Intent<'_> {
     /// Makes it true. Traffic that is to leave the canary leaves first, and waits for nothing else.
     pub(super) async fn carry_out(&self) -> Result<(), Error> {
         let selector = self.found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
-        if self.is_retreat() {
+        if is_retreat(self.rollout, self.state, self.found) {
             self.route().await?;
         }
         if let (Some(selector), Some(target)) = (selector, &self.found.target) {
@@ -56,14 +56,6 @@ impl Intent<'_> {
         Ok(())
     }
 
-    fn is_retreat(&self) -> bool {
-        let shown = match self.rollout.mesh.observe(&self.rollout.routed, &self.found.routes) {
-            Routing::Split(weight, _) => weight,
-            Routing::Mixed => Weight::FULL,
-            Routing::Missing | Routing::Whole(_) | Routing::Unusable(_) => Weight::ZERO,
-        };
-        matches!(self.state.traffic(), Traffic::Split(weight) if weight < shown)
-    }
 
     async fn route(&self) -> Result<(), Error> {
         let Rollout { mesh, routed, .. } = self.rollout;
@@ -196,6 +188,16 @@ impl Intent<'_> {
     async fn still_newest(&self) -> Result<(), Error> {
         still_newest(self.context, self.rollout, self.canary).await
     }
+}
+
+/// Whether traffic is to leave the canary that is still led there, by the record or by somebody else.
+pub(super) fn is_retreat(rollout: &Rollout, state: &State, found: &Found) -> bool {
+    let shown = match rollout.mesh.observe(&rollout.routed, &found.routes) {
+        Routing::Split(weight, _) => weight,
+        Routing::Mixed => Weight::FULL,
+        Routing::Missing | Routing::Whole(_) | Routing::Unusable(_) => Weight::ZERO,
+    };
+    matches!(state.traffic(), Traffic::Split(weight) if weight < shown)
 }
 
 /// Whether a Canary still is what was read or written last.

@@ -3,7 +3,7 @@
 //! Invariant: record, then act. Every object is rendered from the recorded state and from what was found, so a crash or
 //! a second leader can repeat work, but cannot apply what was never recorded.
 
-use super::apply::Intent;
+use super::apply::{Intent, is_retreat};
 use super::context::{Context, canary_key};
 use super::error::Error;
 use super::observe::{self, Found};
@@ -135,8 +135,9 @@ impl Pass<'_> {
             let found = observe::look(context, rollout);
             let seen = observe::world(context, rollout, &found, canary.metadata.deletion_timestamp.is_some());
             let next = decide(plan, state, &seen, outcome);
-            // Traffic that must go waits for nothing, not even for a record.
-            if next.state.weight() >= state.weight() {
+            // Traffic that must go waits for nothing, not even for a record; nor does it when it is tried again.
+            let retreats = next.state.weight() < state.weight() || is_retreat(rollout, &next.state, &found);
+            if !retreats {
                 commit::versions(context, rollout, &next.state, &found).await?;
             }
             let status =

@@ -59,6 +59,9 @@ impl World {
             Sent::Request(request, reply) => {
                 self.requests += 1;
                 self.count("requests");
+                if request.method() != Method::GET && request.uri().path().contains("/httproutes") {
+                    self.checks.route_is_sent((process, pass));
+                }
                 let line = self.trace.is_on().then(|| format!("{} {}", request.method(), request.uri().path()));
                 let letter = Letter { from: (process, pass), request: Some(request), reply, answer: None };
                 self.letters.insert(number, letter);
