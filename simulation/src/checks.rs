@@ -85,6 +85,10 @@ pub(crate) struct Checks {
     /// Clocks differ: nothing can be said of how long something lasts.
     pub(crate) clocks_differ: bool,
     pub(crate) skipped: bool,
+    /// The gateway says nothing, and is believed after a while.
+    pub(crate) silent: bool,
+    /// The write that is looked at was sent long ago: its sender has given it up, or stood still.
+    pub(crate) is_late: bool,
     now: Time,
     passes: BTreeMap<PassId, Pass>,
     records: Vec<Record>,
@@ -117,6 +121,8 @@ impl Checks {
             applied: Shown::Missing,
             clocks_differ: false,
             skipped: false,
+            silent: false,
+            is_late: false,
             now: 0,
             passes: BTreeMap::new(),
             records: vec![Record { from: 0, weight: 0, phase: String::new() }],
@@ -429,7 +435,8 @@ impl Checks {
                     wrong.push(format!("S7: {canary} is applied, but {weights:?} is on record"));
                 }
                 let low = was.canary();
-                let follows = self.records.iter().any(|record| (record.from, record.weight) == (low, canary));
+                let follows = |record: &Record| (record.from, record.weight) == (low, canary) || record.weight > canary;
+                let follows = self.records.iter().any(follows);
                 if canary > low && !before_by_user && matches!(was, Shown::Split(..)) && !follows {
                     wrong.push(format!("S5: {canary} is applied after {low}, which no record says"));
                 }
@@ -465,20 +472,23 @@ impl Checks {
             PRIMARY => (pods.primary, &self.primary),
             _ => (pods.target, &self.target),
         };
-        if !was.is_empty() && !self.apex_by_user && ready.max(available(deployment.as_deref())) == 0 {
+        // From where nobody answers, requests may go anywhere.
+        let left = if is == PRIMARY { &self.target } else { &self.primary };
+        if available(left.as_deref()) > 0 && !was.is_empty() && !self.apex_by_user && ready.max(available(deployment.as_deref())) == 0 {
             self.wrong.push(format!("S2: the app's Service is led to {is}, which has no pods"));
         }
     }
 
     fn target_scaled(&mut self, before: Option<&Value>, after: Option<&Value>) {
         let [was, is] = [before, after].map(|object| object.map_or(0, app::replicas));
-        if is > 0 || was == 0 {
+        // A write that comes late is fenced by the version that it was made from, and by nothing else.
+        if is > 0 || was == 0 || self.is_late {
             return;
         }
         let quiet = self.now - self.exposed_until;
         if self.is_exposed() && !self.exposed_by_user {
             self.wrong.push(format!("S2: the target is stopped while requests can reach it: {}", self.applied));
-        } else if !self.is_exposed() && quiet < DRAIN_DELAY && !self.clocks_differ && !self.exposed_by_user {
+        } else if !self.is_exposed() && quiet < DRAIN_DELAY && !self.clocks_differ && !self.silent && !self.exposed_by_user {
             self.wrong.push(format!("S2: the target is stopped {quiet} ms after its last request"));
         }
     }

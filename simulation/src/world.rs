@@ -94,6 +94,7 @@ enum Event {
 /// A request on its way.
 struct Letter {
     from: PassId,
+    sent: Time,
     request: Option<Request<Body>>,
     reply: oneshot::Sender<Reply>,
     answer: Option<Response<ReplyBody>>,
@@ -194,6 +195,7 @@ impl World {
     async fn begin(&mut self) {
         let scenario = self.scenario.clone();
         self.trace.line(0, || format!("{scenario:?}"));
+        self.checks.silent = scenario.silent;
         let clock = Clock::starting_at(beginning());
         self.server.set_clock(move || clock.now());
         let mut objects = vec![(DEPLOYMENTS, app::deployment(&scenario, &Quality::Good.image(1)))];

@@ -158,7 +158,7 @@ impl Intent<'_> {
         render: impl Fn(Option<&Value>) -> Result<Option<Value>, Error>,
     ) -> Result<(), Error> {
         // What this pass itself has written is newer than what it looked at.
-        let mut found = self.context.cache.newest(key, found.cloned());
+        let mut found = self.context.cache.newer(key, found.cloned());
         for _ in 0..ATTEMPTS {
             let Some(wanted) = render(found.as_ref())? else { return Ok(()) };
             if found.as_ref() == Some(&wanted) {
