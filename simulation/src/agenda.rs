@@ -35,11 +35,6 @@ impl<Event> Agenda<Event> {
         self.now = time;
         Some(event)
     }
-
-    /// Takes back what is not to happen any more.
-    pub(crate) fn retain(&mut self, keep: impl Fn(&Event) -> bool) {
-        self.events.retain(|_, event| keep(event));
-    }
 }
 
 #[cfg(test)]

@@ -15,14 +15,19 @@ pub(crate) const TOKEN: &str = "token";
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
     pub(crate) image: String,
+    /// What a restart leaves behind.
+    pub(crate) restarted: String,
     pub(crate) settings: String,
     pub(crate) token: String,
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { image, settings, token } = self;
+        let Self { image, restarted, settings, token } = self;
         write!(formatter, "{image}")?;
+        if !restarted.is_empty() {
+            write!(formatter, " restarted {restarted}")?;
+        }
         if settings.is_empty() { Ok(()) } else { write!(formatter, " with {settings} and {token}") }
     }
 }

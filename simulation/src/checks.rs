@@ -85,6 +85,10 @@ pub(crate) struct Checks {
     /// Clocks differ: nothing can be said of how long something lasts.
     pub(crate) clocks_differ: bool,
     pub(crate) skipped: bool,
+    /// The gateway says nothing, and is believed after a while.
+    pub(crate) silent: bool,
+    /// The write that is looked at was sent long ago: its sender has given it up, or stood still.
+    pub(crate) is_late: bool,
     now: Time,
     passes: BTreeMap<PassId, Pass>,
     records: Vec<Record>,
@@ -100,7 +104,11 @@ pub(crate) struct Checks {
     exposed_by_user: bool,
     primary_by_user: bool,
     route_by_user: bool,
-    retreating: Option<PassId>,
+    apex_by_user: bool,
+    /// Passes that have traffic to take back, before anything else.
+    retreating: BTreeSet<PassId>,
+    trusted: BTreeSet<String>,
+    target_deleted: Option<Time>,
     disturbed: Option<Time>,
     counted: bool,
 }
@@ -113,6 +121,8 @@ impl Checks {
             applied: Shown::Missing,
             clocks_differ: false,
             skipped: false,
+            silent: false,
+            is_late: false,
             now: 0,
             passes: BTreeMap::new(),
             records: vec![Record { from: 0, weight: 0, phase: String::new() }],
@@ -128,7 +138,10 @@ impl Checks {
             exposed_by_user: false,
             primary_by_user: false,
             route_by_user: false,
-            retreating: None,
+            apex_by_user: false,
+            retreating: BTreeSet::new(),
+            trusted: BTreeSet::new(),
+            target_deleted: None,
             disturbed: None,
             counted: false,
         }
@@ -154,6 +167,11 @@ impl Checks {
         ["Progressing", "Promoting", "Finalising"].contains(&self.newest().phase.as_str())
     }
 
+    /// Whether a revision was there before anything could be analysed.
+    pub(crate) fn is_trusted(&self, revision: &str) -> bool {
+        self.trusted.contains(revision)
+    }
+
     /// What a recorded revision holds.
     pub(crate) fn version(&self, revision: &str) -> Option<&Version> {
         self.versions.get(revision)
@@ -166,8 +184,12 @@ impl Checks {
 
     // ---- passes ----
 
-    pub(crate) fn pass_begins(&mut self, id: PassId, pods: Pods) {
+    pub(crate) fn pass_begins(&mut self, id: PassId, pods: Pods, (recorded, shown): (i64, i64)) {
         let records_from = self.records.len() - 1;
+        let newest = self.newest().weight;
+        if recorded == newest && Shown::of(self.route.as_deref()).canary() == shown && shown > newest {
+            self.retreating.insert(id);
+        }
         self.passes.insert(id, Pass { records_from, pods, ..Pass::default() });
     }
 
@@ -196,9 +218,12 @@ impl Checks {
         if breach && succeeded && !pass.recorded {
             self.wrong.push("S4: a pass was told of a breach, and recorded nothing".to_owned());
         }
-        if self.retreating == Some(id) {
-            self.retreating = None;
-        }
+        self.retreating.remove(&id);
+    }
+
+    /// A pass has sent a write to the route, whatever becomes of it.
+    pub(crate) fn route_is_sent(&mut self, id: PassId) {
+        self.retreating.remove(&id);
     }
 
     // ---- pods ----
@@ -228,9 +253,13 @@ impl Checks {
             (SERVICES, NAME) => {
                 self.around_exposure(by, |checks| checks.apex.clone_from(&change.after));
                 self.apex_changed(of_pass, before, after);
+                self.apex_by_user = by == By::User;
             }
             (DEPLOYMENTS, NAME) => {
                 self.target.clone_from(&change.after);
+                if after.is_none() {
+                    self.target_deleted = Some(self.now);
+                }
                 if of_pass.is_some() {
                     self.target_scaled(before, after);
                 }
@@ -327,6 +356,7 @@ impl Checks {
         if matches!(was, "" | "Initializing") && matches!(is, "Initializing" | "Initialized") {
             let first = text(status, "/promoted/revision");
             self.allowed.extend(self.versions.get(first).cloned());
+            self.trusted.insert(first.to_owned());
         }
         self.rollouts[1] += u64::from(was == "Promoting" && is == "Finalising");
         if is == "Failed" && was != is {
@@ -334,7 +364,7 @@ impl Checks {
             wrong.extend(self.unexplained(text(status, "/failure"), after));
         }
         if weight < Shown::of(self.route.as_deref()).canary() {
-            self.retreating = Some(id);
+            self.retreating.insert(id);
         }
         self.wrong.extend(wrong);
         self.records.push(Record { from: low, weight, phase: is.to_owned() });
@@ -374,7 +404,7 @@ impl Checks {
         } else if why.contains("is unknown") {
             *nothing || disturbed
         } else if why.contains("the target was deleted") {
-            self.target.is_none()
+            self.target_deleted.is_some_and(|at| at + AFTERMATH >= *began)
         } else {
             disturbed || broken
         };
@@ -405,7 +435,8 @@ impl Checks {
                     wrong.push(format!("S7: {canary} is applied, but {weights:?} is on record"));
                 }
                 let low = was.canary();
-                let follows = self.records.iter().any(|record| (record.from, record.weight) == (low, canary));
+                let follows = |record: &Record| (record.from, record.weight) == (low, canary) || record.weight > canary;
+                let follows = self.records.iter().any(follows);
                 if canary > low && !before_by_user && matches!(was, Shown::Split(..)) && !follows {
                     wrong.push(format!("S5: {canary} is applied after {low}, which no record says"));
                 }
@@ -414,7 +445,7 @@ impl Checks {
                     wrong.push(format!("S2: {canary} percent are led to the canary, which has no pods"));
                 }
                 let ready = pods.primary.max(available(self.primary.as_deref()));
-                if primary > 0 && !matches!(was, Shown::Split(..)) && ready == 0 {
+                if primary > 0 && !matches!(was, Shown::Split(..)) && !before_by_user && ready == 0 {
                     wrong.push(format!("S2: {primary} percent are led to the primary, which has no pods"));
                 }
             }
@@ -442,20 +473,32 @@ impl Checks {
             PRIMARY => (pods.primary, &self.primary),
             _ => (pods.target, &self.target),
         };
-        if !was.is_empty() && ready.max(available(deployment.as_deref())) == 0 {
+        // From where nobody answers, requests may go anywhere.
+        let left = if is == PRIMARY { &self.target } else { &self.primary };
+        if available(left.as_deref()) > 0
+            && !was.is_empty()
+            && !self.apex_by_user
+            && ready.max(available(deployment.as_deref())) == 0
+        {
             self.wrong.push(format!("S2: the app's Service is led to {is}, which has no pods"));
         }
     }
 
     fn target_scaled(&mut self, before: Option<&Value>, after: Option<&Value>) {
         let [was, is] = [before, after].map(|object| object.map_or(0, app::replicas));
-        if is > 0 || was == 0 {
+        // A write that comes late is fenced by the version that it was made from, and by nothing else.
+        if is > 0 || was == 0 || self.is_late {
             return;
         }
         let quiet = self.now - self.exposed_until;
         if self.is_exposed() && !self.exposed_by_user {
             self.wrong.push(format!("S2: the target is stopped while requests can reach it: {}", self.applied));
-        } else if !self.is_exposed() && quiet < DRAIN_DELAY && !self.clocks_differ && !self.exposed_by_user {
+        } else if !self.is_exposed()
+            && quiet < DRAIN_DELAY
+            && !self.clocks_differ
+            && !self.silent
+            && !self.exposed_by_user
+        {
             self.wrong.push(format!("S2: the target is stopped {quiet} ms after its last request"));
         }
     }
@@ -472,6 +515,11 @@ impl Checks {
     fn version_recorded(&mut self, record: Option<&Value>, server: &ApiServer) {
         let Some(record) = record else { return };
         let name = text(record, "/metadata/name");
+        let canary = self.canary.as_deref().map_or("", |canary| text(canary, "/metadata/uid"));
+        if text(record, "/metadata/ownerReferences/0/uid") != canary {
+            // The garbage collector is about to follow its Canary.
+            return;
+        }
         let mut template = record["data"]["template"].clone();
         for config in record["data"]["configs"].as_array().into_iter().flatten() {
             let places =
@@ -484,6 +532,9 @@ impl Checks {
         }
         let version = kubelet::version(server, &template);
         let revision = name.strip_prefix("web-").unwrap_or(name).to_owned();
+        if self.trusted.contains(&revision) {
+            self.allowed.insert(version.clone());
+        }
         if let Some(known) = self.versions.insert(revision, version.clone())
             && known != version
         {
@@ -500,12 +551,7 @@ impl Checks {
 
     /// When traffic is to leave the canary, no other object is written before it has left.
     fn retreat_goes_first(&mut self, id: PassId, change: &Change) {
-        if self.retreating != Some(id) {
-            return;
-        }
-        if change.resource == HTTP_ROUTES {
-            self.retreating = None;
-        } else if ![CANARIES, EVENTS].contains(&change.resource) {
+        if self.retreating.contains(&id) && ![CANARIES, EVENTS].contains(&change.resource) {
             self.wrong.push(format!("S4: the retreat waits for a write to {}", change.resource.plural));
         }
     }

@@ -28,7 +28,9 @@ pub(crate) fn wrong(
     if leads_to_primary && primary_ready.is_empty() {
         wrong.push("S2: requests are led to the primary, which has no pods".to_owned());
     }
-    if leads_to_target && target_ready.is_empty() {
+    // An app that was broken before Serin had anything to do with it stays so.
+    let broken = truth.is_some_and(|version| Quality::of(&version.image) == Quality::Broken);
+    if leads_to_target && target_ready.is_empty() && !broken {
         wrong.push("S2: requests are led to the target, which has no pods".to_owned());
     }
     match find(server, CANARIES, NAME) {
@@ -74,7 +76,10 @@ fn with_canary(
             if !serves(truth) {
                 wrong.push(format!("{phase}, and the primary runs {primary_ready:?} instead of {truth}"));
             }
-            if Quality::of(&truth.image) == Quality::Bad && phase == "Succeeded" && !checks.skipped {
+            if Quality::of(&truth.image) == Quality::Bad
+                && !checks.skipped
+                && !checks.is_trusted(text(status, "/promoted/revision"))
+            {
                 wrong.push(format!("S3: {truth} is bad, and is promoted"));
             }
             if ready["status"] != "True" {

@@ -88,6 +88,7 @@ pub(crate) fn version(server: &ApiServer, template: &Value) -> Version {
     let token = app::text(template, "/spec/volumes/0/secret/secretName");
     Version {
         image: app::text(template, "/spec/containers/0/image").to_owned(),
+        restarted: app::text(template, "/metadata/annotations/restarted").to_owned(),
         settings: held(CONFIG_MAPS, settings, MISSING),
         token: held(SECRETS, token, MISSING),
     }

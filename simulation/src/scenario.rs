@@ -73,6 +73,10 @@ pub(crate) struct Faults {
 
 impl Scenario {
     pub(crate) fn new(dice: &mut Dice) -> Self {
+        let silent = dice.chance(150);
+        let mut faults = Faults::new(dice);
+        // It would have to say so.
+        faults.refusing &= !silent;
         let steps: &[&[u64]] = &[&[10, 30, 60], &[50], &[20, 100], &[5, 25, 50], &[100], &[1, 99], &[10, 20, 30, 40]];
         Self {
             configs: dice.chance(300),
@@ -85,9 +89,9 @@ impl Scenario {
             inconclusive_limit: dice.between(1, 3),
             hold: dice.chance(200),
             revert: dice.chance(500),
-            silent: dice.chance(150),
+            silent,
             actions: dice.between(3, 7),
-            faults: Faults::new(dice),
+            faults,
         }
     }
 }

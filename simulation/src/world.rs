@@ -8,7 +8,7 @@ mod user;
 mod weather;
 
 use crate::agenda::{Agenda, Time};
-use crate::app::{self, NAME, PRIMARY, Quality};
+use crate::app::{self, NAME, PRIMARY, Quality, Shown};
 use crate::checks::{By, Checks, PassId, Pods, Said};
 use crate::dice::Dice;
 use crate::door::{Line, Reply, broken};
@@ -92,6 +92,7 @@ enum Event {
 /// A request on its way.
 struct Letter {
     from: PassId,
+    sent: Time,
     request: Option<Request<Body>>,
     reply: oneshot::Sender<Reply>,
     answer: Option<Response<ReplyBody>>,
@@ -192,6 +193,7 @@ impl World {
     async fn begin(&mut self) {
         let scenario = self.scenario.clone();
         self.trace.line(0, || format!("{scenario:?}"));
+        self.checks.silent = scenario.silent;
         let clock = Clock::starting_at(beginning());
         self.server.set_clock(move || clock.now());
         let mut objects = vec![(DEPLOYMENTS, app::deployment(&scenario, &Quality::Good.image(1)))];
@@ -331,6 +333,10 @@ impl World {
                     }
                 }
                 (HTTP_ROUTES, _) if by != By::Cluster => self.judge_soon(),
+                (_, Some(object)) if change.before.is_none() && self.is_orphan(object) => {
+                    let delay = self.delay(20, 20_000);
+                    self.agenda.after(delay, Event::Collect);
+                }
                 (CANARIES, None) => {
                     let delay = self.delay(20, 20_000);
                     self.agenda.after(delay, Event::Collect);
@@ -350,6 +356,13 @@ impl World {
                 self.agenda.after(lag, Event::Show(process, kind));
             }
         }
+    }
+
+    /// Whether an object's owner was gone before it came.
+    fn is_orphan(&self, object: &Value) -> bool {
+        let owner = app::text(object, "/metadata/ownerReferences/0/uid");
+        let canary = || self.find(CANARIES, NAME).is_some_and(|canary| app::text(&canary, "/metadata/uid") == owner);
+        app::text(object, "/metadata/ownerReferences/0/kind") == "Canary" && !canary()
     }
 
     fn status(&self) -> Value {
@@ -399,7 +412,11 @@ impl World {
     fn resume(&mut self, process: u32) {
         if let Some(operator) = self.operators.get_mut(&process) {
             operator.switch.set(false);
+            let waits = operator.again && operator.running.is_none();
             self.told(|| format!("process {process} goes on"));
+            if waits {
+                self.alarm(process, 1);
+            }
         }
     }
 
@@ -435,8 +452,7 @@ impl World {
             return;
         }
         let id = (process, operator.passes + 1);
-        let pods = pods_in_view(operator);
-        self.checks.pass_begins(id, pods);
+        self.checks.pass_begins(id, pods_in_view(operator), weights_in_view(operator));
         operator.pass();
         self.passes += 1;
         self.count("passes");
@@ -466,7 +482,7 @@ impl World {
             self.told(|| line);
         }
         if again {
-            self.alarm(process, 1);
+            self.alarm(process, 5);
         } else if let Some(next) = next {
             self.alarm(process, next.max(1));
         }
@@ -487,7 +503,9 @@ impl World {
             self.agenda.after(lag, Event::Show(process, kind));
         }
         if concerned {
-            self.alarm(process, 1);
+            // Several watches mostly have something to show at the same time.
+            let delay = self.dice.between(5, 25);
+            self.alarm(process, delay);
         }
     }
 
@@ -721,6 +739,13 @@ fn pods_in_view(operator: &Operator) -> Pods {
         deployment.map_or(0, |deployment| app::number(deployment, "/status/availableReplicas"))
     };
     Pods { target: available(NAME), primary: available(PRIMARY) }
+}
+
+/// The weight that a process has seen on record, and the one that it has seen in the route.
+fn weights_in_view(operator: &Operator) -> (i64, i64) {
+    let seen = |kind| operator.view.get(&(kind, NAME.to_owned()));
+    let recorded = seen(CANARIES).map_or(0, |canary| app::number(canary, "/status/canaryWeight"));
+    (recorded, Shown::of(seen(HTTP_ROUTES).map(|route| &**route)).canary())
 }
 
 fn beginning() -> Timestamp {

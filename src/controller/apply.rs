@@ -16,6 +16,7 @@ use crate::workload::{self, Replicas, Selector, Wanted};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 /// How often a write is tried against somebody who writes the same object all the time.
 const ATTEMPTS: usize = 5;
@@ -30,13 +31,16 @@ pub(super) struct Intent<'a> {
     pub(super) state: &'a State,
     pub(super) found: &'a Found,
     pub(super) now: Timestamp,
+    /// Set once it is known that the recorded state was the newest one in this pass: because the pass has recorded it, or
+    /// because it has asked. A record that does not change is written by nobody, so nothing else would tell.
+    pub(super) newest: OnceCell<()>,
 }
 
 impl Intent<'_> {
     /// Makes it true. Traffic that is to leave the canary leaves first, and waits for nothing else.
     pub(super) async fn carry_out(&self) -> Result<(), Error> {
         let selector = self.found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
-        if self.is_retreat() {
+        if is_retreat(self.rollout, self.plan, self.state, self.found) {
             self.route().await?;
         }
         if let (Some(selector), Some(target)) = (selector, &self.found.target) {
@@ -53,15 +57,6 @@ impl Intent<'_> {
             self.scale(target).await?;
         }
         self.former_scalers().await
-    }
-
-    fn is_retreat(&self) -> bool {
-        let shown = match self.rollout.mesh.observe(&self.rollout.routed, &self.found.routes) {
-            Routing::Split(weight, _) => weight,
-            Routing::Mixed => Weight::FULL,
-            Routing::Missing | Routing::Whole(_) | Routing::Unusable(_) => Weight::ZERO,
-        };
-        matches!(self.state.traffic(self.plan), Traffic::Split(split) if split.weight < shown)
     }
 
     async fn route(&self) -> Result<(), Error> {
@@ -179,11 +174,14 @@ impl Intent<'_> {
         render: impl Fn(Option<&Value>) -> Result<Option<Value>, Error>,
     ) -> Result<(), Error> {
         // What this pass itself has written is newer than what it looked at.
-        let mut found = self.context.cache.newest(key, found.cloned());
+        let mut found = self.context.cache.newer(key, found.cloned());
         for _ in 0..ATTEMPTS {
             let Some(wanted) = render(found.as_ref())? else { return Ok(()) };
+            if found.as_ref() == Some(&wanted) {
+                return Ok(());
+            }
+            self.newest.get_or_try_init(|| self.still_newest()).await?;
             let written = match &found {
-                Some(found) if *found == wanted => return Ok(()),
                 Some(found) => self.context.change(key, found, &wanted).await,
                 // Whoever deletes everything, or the whole namespace, wants nothing made anew.
                 None if matches!(self.state.phase, Phase::Terminating { .. }) => return Ok(()),
@@ -204,13 +202,24 @@ impl Intent<'_> {
 
     /// Whether the recorded state still is the newest: an instance that stood still must not undo what came after.
     async fn still_newest(&self) -> Result<(), Error> {
-        let key = &self.rollout.key;
-        let now = self.context.read(key).await?;
-        let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
-        if version == self.canary.resource_version().as_deref() {
-            Ok(())
-        } else {
-            Err(Error::Supersede(key.to_string()))
-        }
+        still_newest(self.context, self.rollout, self.canary).await
     }
+}
+
+/// Whether traffic is to leave the canary that is still led there, by the record or by somebody else.
+pub(super) fn is_retreat(rollout: &Rollout, plan: &Plan, state: &State, found: &Found) -> bool {
+    let shown = match rollout.mesh.observe(&rollout.routed, &found.routes) {
+        Routing::Split(weight, _) => weight,
+        Routing::Mixed => Weight::FULL,
+        Routing::Missing | Routing::Whole(_) | Routing::Unusable(_) => Weight::ZERO,
+    };
+    matches!(state.traffic(plan), Traffic::Split(split) if split.weight < shown)
+}
+
+/// Whether a Canary still is what was read or written last.
+pub(super) async fn still_newest(context: &Context, rollout: &Rollout, canary: &Canary) -> Result<(), Error> {
+    let key = &rollout.key;
+    let now = context.read(key).await?;
+    let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
+    if version == canary.resource_version().as_deref() { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
 }

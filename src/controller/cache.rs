@@ -120,7 +120,18 @@ impl Cache {
         written.insert(key, (object, Instant::now()));
     }
 
-    /// The newer of what a watch shows and what was written.
+    /// The newer of what a pass has looked at and what was written since. A pass may have looked at what was written, so
+    /// nothing is forgotten here: the watch may still be behind it.
+    pub(super) fn newer(&self, key: &Key, found: Option<Value>) -> Option<Value> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        match (written.get(key), found) {
+            (Some((ours, _)), Some(found)) if version(&found) >= version(ours) => Some(found),
+            (Some((ours, at)), found) if found.is_some() || at.elapsed() <= WATCH_LAG => Some(ours.clone()),
+            (_, found) => found,
+        }
+    }
+
+    /// The newer of what a watch shows and what was written, which is forgotten once the watch shows it.
     pub fn newest(&self, key: &Key, watched: Option<Value>) -> Option<Value> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((ours, at)) = written.get(key) else { return watched };
@@ -174,6 +185,16 @@ mod tests {
         assert_eq!(cache.newest(&key(), None), Some(at("10")), "created a moment ago");
         assert_eq!(cache.newest(&key(), Some(at("11"))), Some(at("11")));
         assert_eq!(cache.newest(&key(), Some(at("9"))), Some(at("9")), "a write is forgotten once the watch shows it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_that_looks_at_its_own_write_does_not_forget_it() {
+        let cache = Cache::default();
+        cache.wrote(key(), at("10"));
+        assert_eq!(cache.newer(&key(), Some(at("10"))), Some(at("10")));
+        assert_eq!(cache.newest(&key(), Some(at("9"))), Some(at("10")), "the watch is still behind");
+        assert_eq!(cache.newer(&key(), Some(at("9"))), Some(at("10")));
+        assert_eq!(cache.newer(&key(), Some(at("11"))), Some(at("11")));
     }
 
     #[tokio::test(start_paused = true)]

@@ -86,7 +86,7 @@ async fn version(
     configs::copies(context, rollout, configs).await?;
     match context.create(&key, &workload::record(&rollout.app, revision, template, configs, generation)).await {
         Ok(_) => Ok(()),
-        Err(error) if error.code() == Some(409) => Ok(()),
+        Err(error) if error.is_there() => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: record, then act. Every object is rendered from the recorded state and from what was found, so a crash or
 //! a second leader can repeat work, but cannot apply what was never recorded.
 
-use super::apply::Intent;
+use super::apply::{Intent, is_retreat};
 use super::context::{Context, canary_key};
 use super::error::Error;
 use super::observe::{self, Found};
@@ -19,7 +19,7 @@ use kube::{Resource, ResourceExt};
 use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{OnceCell, SemaphorePermit};
 use tokio::time::timeout;
 
 /// How often a pass that waits for answers looks around by itself: time alone can be a reason to go back.
@@ -106,9 +106,11 @@ impl Pass<'_> {
         // What could not be read holds the rollout up, and nothing else.
         let (answers, read) = join(asked, configs::read(context, rollout, found.target.as_ref())).await;
         let (answers, canary) = answers?;
+        let read_version = canary.resource_version();
         let (found, canary, next) = self.decide(canary, state, &answers).await?;
         let now = context.clock.now();
-        let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now };
+        let newest = OnceCell::new_with((canary.resource_version() != read_version).then_some(()));
+        let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now, newest };
         let acted = intent.carry_out().await;
         let recorded = commit::versions(context, rollout, &next.state, &found).await;
         tell::tell(context, rollout, &canary, &next.notes, &answers).await;
@@ -150,7 +152,7 @@ impl Pass<'_> {
     fn is_same(&self, canary: &Canary, now: &Canary, state: &State) -> bool {
         let untouched = now.status.is_none()
             || api::state(now.status.as_ref(), Timestamp::UNIX_EPOCH).is_ok_and(|recorded| recorded == *state);
-        untouched && now.spec == canary.spec
+        untouched && now.spec == canary.spec && now.uid() == canary.uid()
     }
 
     /// Returns when there is something to do whatever is answered: traffic that has to go, an order, another version,
@@ -189,8 +191,9 @@ impl Pass<'_> {
             let found = observe::look(context, rollout);
             let seen = observe::world(context, rollout, &found, &canary);
             let next = decide(plan, state, &seen, answers);
-            // Traffic that must go waits for nothing, not even for a record.
-            if next.state.weight() >= state.weight() {
+            // Traffic that must go waits for nothing, not even for a record; nor does it when it is tried again.
+            let retreats = next.state.weight() < state.weight() || is_retreat(rollout, plan, &next.state, &found);
+            if !retreats {
                 commit::versions(context, rollout, &next.state, &found).await?;
             }
             let outcome = answers.outcome.as_ref();

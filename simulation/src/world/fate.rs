@@ -18,6 +18,9 @@ const CALL_LIMIT: Time = 10_000;
 /// A client gives up a question after this, in milliseconds.
 const QUERY_LIMIT: Time = 5000;
 
+/// No request takes so long that is not held up, in milliseconds.
+const LATE: Time = 900;
+
 /// What happens when a request has been carried out.
 #[derive(Clone, Copy)]
 pub(super) enum Then {
@@ -59,8 +62,12 @@ impl World {
             Sent::Request(request, reply) => {
                 self.requests += 1;
                 self.count("requests");
+                if request.method() != Method::GET && request.uri().path().contains("/httproutes") {
+                    self.checks.route_is_sent((process, pass));
+                }
                 let line = self.trace.is_on().then(|| format!("{} {}", request.method(), request.uri().path()));
-                let letter = Letter { from: (process, pass), request: Some(request), reply, answer: None };
+                let sent = self.agenda.now();
+                let letter = Letter { from: (process, pass), sent, request: Some(request), reply, answer: None };
                 self.letters.insert(number, letter);
                 self.decide(process, number, &line.unwrap_or_default());
             }
@@ -157,11 +164,12 @@ impl World {
     /// A request is carried out.
     pub(super) async fn arrive(&mut self, number: u64, then: Then) {
         let Some(letter) = self.letters.get_mut(&number) else { return };
-        let from = letter.from;
+        let (from, sent) = (letter.from, letter.sent);
         let Some(request) = letter.request.take() else { return };
         let is_write = request.method() != Method::GET;
         self.notice(By::Cluster);
         let answer = carry_out(&mut self.server, request).await;
+        self.checks.is_late = self.agenda.now() > sent + LATE;
         self.notice(By::Serin(from));
         if self.trace.is_on()
             && let Some(logged) = self.server.requests().last()

@@ -161,8 +161,10 @@ impl World {
     }
 
     pub(super) fn recreate(&mut self) {
-        if self.find(CANARIES, NAME).is_some() {
-            return self.agenda.after(5000, Event::Recreate);
+        match self.find(CANARIES, NAME) {
+            None => {}
+            Some(canary) if canary["metadata"]["deletionTimestamp"].is_null() => return,
+            Some(_) => return self.agenda.after(5000, Event::Recreate),
         }
         self.told(|| "the user makes the Canary".to_owned());
         let canary = app::canary(&self.scenario);

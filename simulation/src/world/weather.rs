@@ -4,7 +4,7 @@ use super::{Event, World};
 use crate::app::{self, NAME, NAMESPACE, PRIMARY};
 use crate::checks::By;
 use crate::operator::WATCHED;
-use serin_testing::{DEPLOYMENTS, HTTP_ROUTES, SERVICES};
+use serin_testing::{CANARIES, DEPLOYMENTS, HTTP_ROUTES, SERVICES};
 
 /// One of the things.
 #[derive(Clone, Copy)]
@@ -130,6 +130,10 @@ impl World {
 
     /// GitOps puts an object back to what its manifest says.
     fn reset(&mut self, kind: serin_testing::GroupVersionResource) {
+        if self.find(CANARIES, NAME).is_none() {
+            // What is put back then stays.
+            return;
+        }
         let is_users = |object: &serde_json::Value| app::text(object, "/metadata/ownerReferences/0/kind") != "Canary";
         if !self.find(kind, NAME).is_some_and(|object| is_users(&object))
             || (kind != DEPLOYMENTS && !self.scenario.has_route)
