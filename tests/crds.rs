@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::cel::{ValidationErrors, Validator};
 use serde_json::{Value, json};
-use serin::api::{AlertProvider, Canary, CanarySpec, Defaults, MetricTemplate, crds, plan};
+use serin::api::{AlertProvider, Canary, CanarySpec, Defaults, MetricTemplate, Provider, crds, plan, provider};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -600,6 +600,24 @@ fn both_refuse_in_the_same_words() {
         assert_eq!(rules_say("Canary", &canary), [sentence], "{change}");
         assert_eq!(serin_says(&canary), Err(format!("{field}: {sentence}")), "{change}");
     }
+}
+
+/// No rule sees the operator's flags.
+#[test]
+fn what_the_default_provider_cannot_do_is_refused_by_serin() {
+    let says = |change: &Value, default: &str| {
+        let spec: CanarySpec = serde_json::from_value(with(change)["spec"].clone()).expect("it fits the type");
+        provider(&spec, default).map(Provider::name).map_err(|invalid| invalid.to_string())
+    };
+    assert_eq!(says(&json!({}), "gatewayapi:v1"), Ok("gatewayapi:v1"));
+    assert_eq!(says(&json!({"provider": "gatewayapi:v1beta1"}), "kubernetes"), Ok("gatewayapi:v1beta1"));
+    let refused = says(&json!({}), "kubernetes").unwrap_err();
+    assert!(refused.starts_with("spec: provider kubernetes has no route to split; write iterations"), "{refused}");
+    let without = json!({"service": {"gatewayRefs": null}, "analysis": {"stepWeights": null, "iterations": 5}});
+    assert_eq!(says(&without, "kubernetes"), Ok("kubernetes"));
+    let switching = json!({"analysis": {"stepWeights": null, "iterations": 5, "switchTraffic": true}});
+    assert_eq!(says(&switching, "gatewayapi:v1"), Err(format!("spec: {SWITCH}")));
+    assert_eq!(says(&json!({}), "istio"), Err(format!("spec.provider: {PROVIDER}")));
 }
 
 #[test]

@@ -35,8 +35,7 @@ impl Rollout {
         let key = canary_key(canary);
         let spec = &canary.spec;
         let service = &spec.service;
-        let provider = provider(spec, &context.settings.provider)?.name();
-        let mesh = mesh::by_name(provider).ok_or_else(|| unknown_provider(provider))?;
+        let mesh = mesh_of(context, canary)?;
         let workload = workload_of(context, canary, &key)?;
         let name = service.name.clone().unwrap_or_else(|| spec.target_ref.name.clone());
         let owner = owner(canary);
@@ -132,6 +131,19 @@ pub(super) fn records() -> ApiResource {
 /// The kind of a version's configs.
 pub(super) fn config_resource(kind: Kind) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind.as_str()))
+}
+
+/// What moves the traffic. A Canary that is being deleted hands back what it has, whatever its spec asks for now.
+fn mesh_of(context: &Context, canary: &Canary) -> Result<&'static dyn Mesh, InvalidSpec> {
+    let default = &context.settings.provider;
+    let known = match provider(&canary.spec, default) {
+        Err(_) if canary.metadata.deletion_timestamp.is_some() => {
+            let written = canary.spec.provider.as_deref().and_then(mesh::by_name);
+            return written.or_else(|| mesh::by_name(default)).ok_or_else(|| unknown_provider(default));
+        }
+        known => known?.name(),
+    };
+    mesh::by_name(known).ok_or_else(|| unknown_provider(known))
 }
 
 /// What the target is. A Canary with a primary cannot turn to another kind: the old primary would go on serving. One
