@@ -36,8 +36,8 @@ fn fields() -> BTreeSet<Field> {
     let mut place = (String::new(), String::new());
     for word in FIELDS.split_whitespace() {
         match word {
-            "Canary" | "MetricTemplate" | "AlertProvider" => place.0 = word.to_owned(),
-            path if path.ends_with(':') => place.1 = path.trim_end_matches(':').to_owned(),
+            "Canary" | "MetricTemplate" | "AlertProvider" => place = (word.to_owned(), String::new()),
+            path if path.ends_with(':') => place = (place.0, path.trim_end_matches(':').to_owned()),
             field => drop(all.insert((place.0.clone(), format!("{}.{field}", place.1)))),
         }
     }

@@ -651,6 +651,25 @@ async fn a_canary_cannot_turn_to_another_kind_and_can_still_be_deleted() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_asks_for_what_its_provider_cannot_do_can_still_be_deleted() {
+    let wrong = [
+        ("", "provider", json!("istio"), "spec.provider: Serin moves traffic with the Gateway API"),
+        ("/analysis", "switchTraffic", json!(true), "spec: switchTraffic moves the app's Service"),
+    ];
+    for (part, field, value, sentence) in wrong {
+        let mut cluster = Cluster::at_rest().await;
+        cluster.edit_spec(|spec| spec.pointer_mut(part).unwrap()[field] = value.clone());
+        cluster.settle().await;
+        assert!(cluster.condition("Stalled").contains(sentence), "{}", cluster.condition("Stalled"));
+        assert_eq!(cluster.backends(), "web-primary 100, web-canary 0", "what serves is left alone");
+        cluster.delete_canary();
+        cluster.settle().await;
+        assert_eq!(cluster.find(CANARIES, NAME), None);
+        assert_eq!(cluster.backends(), "web 1");
+    }
+}
+
 // ---- labels ----
 
 #[tokio::test(start_paused = true)]

@@ -295,7 +295,7 @@ mod tests {
         let claims = Claims::default();
         let web = canary("one", "web", Some("shop"), 1);
         claims.apply(&Event::Apply(web));
-        let cases = [
+        let cases = vec![
             (canary("two", "web", None, 2), Some(("Deployment", "web"))),
             (canary("two", "api", Some("shop"), 2), Some(("Service", "shop"))),
             (canary("two", "web-primary", None, 2), Some(("Deployment", "web-primary"))),

@@ -107,7 +107,7 @@ impl Pass<'_> {
         let (answers, read) = join(asked, configs::read(context, rollout, found.target.as_ref())).await;
         let (answers, canary) = answers?;
         let read_version = canary.resource_version();
-        let (found, canary, next) = self.decide(canary, state, &answers).await?;
+        let (found, canary, next) = Box::pin(self.decide(canary, state, &answers)).await?;
         let now = context.clock.now();
         let newest = OnceCell::new_with((canary.resource_version() != read_version).then_some(()));
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now, newest };
