@@ -21,13 +21,14 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) async fn scalers(client: &Client) -> Vec<ApiResource> {
     let mut served = vec![];
     for scaler in autoscaler::all() {
-        match best(client, scaler).await {
-            Some(resource) => served.push(resource),
-            None => tracing::info!(
+        if let Some(resource) = best(client, scaler).await {
+            served.push(resource);
+        } else {
+            tracing::info!(
                 "the API server serves no {}; a Canary that refers to one waits until there is {} and Serin is restarted",
                 scaler.kind(),
                 scaler.needs()
-            ),
+            );
         }
     }
     served

@@ -97,7 +97,7 @@ impl Pass<'_> {
         let asked = observe::ask(context, rollout, &canary, plan, &asked);
         // What could not be read holds the rollout up, and nothing else.
         let (answers, read) = join(asked, configs::read(context, rollout, found.target.as_ref())).await;
-        let (found, canary, next) = self.decide(canary, state, &answers).await?;
+        let (found, canary, next) = Box::pin(self.decide(canary, state, &answers)).await?;
         let now = context.clock.now();
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now };
         let acted = intent.carry_out().await;
