@@ -140,6 +140,16 @@ async fn no_traffic_goes_to_a_primary_that_shrank_meanwhile() {
     assert_eq!(cluster.phase(), "Promoting");
     assert_eq!(cluster.backends(), "web-primary 40, web-canary 60", "two pods are not enough for everything");
 
+    // Somebody takes pods away: those that are left are ready, and too few.
+    cluster.edit(DEPLOYMENTS, PRIMARY, |primary| {
+        primary["spec"]["replicas"] = 2.into();
+        primary["status"] =
+            json!({"observedGeneration": 99, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2});
+    });
+    cluster.pass_over_what_is_there().await.unwrap();
+    assert_eq!(cluster.backends(), "web-primary 40, web-canary 60");
+    assert_eq!(cluster.replicas(PRIMARY), 5);
+
     // All five are there, but one that is not ready.
     cluster.edit(DEPLOYMENTS, PRIMARY, |primary| {
         let generation = primary["metadata"]["generation"].clone();

@@ -48,13 +48,14 @@ async fn of_meshes(client: &Client) -> Vec<ApiResource> {
 async fn scalers(client: &Client) -> Vec<ApiResource> {
     let mut served = vec![];
     for scaler in autoscaler::all() {
-        match best(client, scaler).await {
-            Some(resource) => served.push(resource),
-            None => tracing::info!(
+        if let Some(resource) = best(client, scaler).await {
+            served.push(resource);
+        } else {
+            tracing::info!(
                 "the API server serves no {}; a Canary that refers to one waits until there is {} and Serin is restarted",
                 scaler.kind(),
                 scaler.needs()
-            ),
+            );
         }
     }
     served
