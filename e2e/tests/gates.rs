@@ -145,8 +145,15 @@ async fn a_rollback_webhook_and_an_order_take_a_version_back_under_traffic() -> 
         println!("aborted: all traffic on the primary after {} ms", began.elapsed().as_millis());
         app.status_where("it has failed", LIMIT, |status| status.phase == "Failed").await?;
         app.scaled_down().await?;
-        let told = server.asked("event").iter().map(|letter| letter.body["metadata"]["eventMessage"].clone()).collect::<Vec<_>>();
-        assert!(told.iter().any(|text| text.as_str().is_some_and(|text| text.contains("aborted by release-bot"))), "{told:#?}");
+        let told = server
+            .asked("event")
+            .iter()
+            .map(|letter| letter.body["metadata"]["eventMessage"].clone())
+            .collect::<Vec<_>>();
+        assert!(
+            told.iter().any(|text| text.as_str().is_some_and(|text| text.contains("aborted by release-bot"))),
+            "{told:#?}"
+        );
         load.stop().await?.all_succeeded()
     })
     .await
