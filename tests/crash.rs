@@ -8,6 +8,7 @@ mod common;
 use common::app::{self, NAME, STEPS};
 use common::cluster::Cluster;
 use common::configs;
+use common::inbox::{Does, Inbox};
 use common::prometheus::Says;
 use common::scalers;
 use common::service::{lead_to, service_at_rest, service_canary, with_service};
@@ -52,6 +53,8 @@ enum Scenario {
     ServiceBad,
     ServiceSuperseded,
     ServiceDeleted,
+    Gated,
+    Ordered,
 }
 
 /// When the process dies.
@@ -118,6 +121,16 @@ async fn a_crash_while_a_service_is_rolled_out_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crash_in_a_rollout_with_webhooks_changes_nothing() {
+    check(Scenario::Gated).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_around_an_order_changes_nothing() {
+    check(Scenario::Ordered).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_watch_of_the_writes_finds_what_is_wrong() {
     let watch = Watch::default();
     watch.saw(Stored::Committed(10));
@@ -178,7 +191,8 @@ async fn run(scenario: Scenario, crash: Crash) -> (Value, Vec<String>) {
         Scenario::InitialiseWithKeda => &[|cluster| drop(cluster.put(CANARIES, scalers::canary("ScaledObject")))],
         // The canary grows and the primary shrinks, so that the promotion has to raise it.
         Scenario::Hpa => &[|cluster| cluster.deploy("web:2"), |cluster| scalers::autoscale(cluster, 5, 2)],
-        Scenario::Good | Scenario::Bad | Scenario::Keda => &[|cluster| cluster.deploy("web:2")],
+        Scenario::Good | Scenario::Bad | Scenario::Keda | Scenario::Gated => &[|cluster| cluster.deploy("web:2")],
+        Scenario::Ordered => &[|cluster| cluster.deploy("web:2"), |cluster| order(cluster, "abort")],
         Scenario::Superseded => &[|cluster| cluster.deploy("web:2"), |cluster| cluster.deploy("web:3")],
         Scenario::InitialiseService => &[|cluster| drop(cluster.put(CANARIES, service_canary()))],
         Scenario::Service | Scenario::ServiceBad => &[|cluster| lead_to(cluster, "v2")],
@@ -245,7 +259,8 @@ async fn begin(scenario: Scenario) -> Cluster {
         Scenario::Service | Scenario::ServiceBad | Scenario::ServiceSuperseded | Scenario::ServiceDeleted => {
             service_at_rest().await
         }
-        Scenario::Good | Scenario::Superseded | Scenario::Bad => Cluster::at_rest().await,
+        Scenario::Good | Scenario::Superseded | Scenario::Bad | Scenario::Ordered => Cluster::at_rest().await,
+        Scenario::Gated => gated().await,
         Scenario::Deleted | Scenario::DeletedWithRevert | Scenario::DeletedUnpromoted => {
             let mut cluster = Cluster::new().await;
             cluster.put(DEPLOYMENTS, app::deployment("web:1"));
@@ -273,6 +288,23 @@ async fn begin(scenario: Scenario) -> Cluster {
     }
     cluster.forget();
     cluster
+}
+
+/// A cluster at rest whose rollouts ask webhooks of every kind.
+async fn gated() -> Cluster {
+    let inbox = Inbox::start(Does::Answer(200)).await;
+    inbox.at("/rollback", Does::Answer(403));
+    let kinds = ["confirm-rollout", "pre-rollout", "rollout", "confirm-promotion", "rollback", "post-rollout"];
+    let webhook = |kind| json!({"type": kind, "name": kind, "url": format!("{}/{kind}", inbox.address)});
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit_spec(|spec| spec["analysis"]["webhooks"] = kinds.map(webhook).into_iter().collect());
+    cluster.settle().await;
+    cluster
+}
+
+/// The user gives an order.
+fn order(cluster: &Cluster, written: &str) {
+    cluster.edit(CANARIES, NAME, |canary| canary["metadata"]["annotations"]["serin.dev/command"] = written.into());
 }
 
 /// The user changes a ConfigMap and a Secret.
@@ -341,6 +373,7 @@ fn timeless(value: &mut Value) {
                     "since",
                     "drainingSince",
                     "time",
+                    "url",
                 ];
                 !of_when.contains(&key.as_str())
             });
