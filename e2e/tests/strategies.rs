@@ -49,6 +49,7 @@ async fn s04_s14_s20_those_who_match_get_the_canary_and_nobody_else() -> Result<
         ]);
         let canary = Canary::default().iterations(4).analysis("match", insiders);
         app.start(&Version::good("v1"), 2, &canary).await?;
+        app.splits(Split { primary: 100, canary: 0 }, Duration::from_secs(10)).await?;
         let before = app.objects().get(Kind::HttpRoute, app.name()).await?;
         let by_header = app.seen_with("x-user", "insider")?;
         let by_cookie = app.seen_with("cookie", "a=b;type=insider")?;
