@@ -6,8 +6,10 @@ use common::app::{self, NAME};
 use common::cluster::Cluster;
 use common::prometheus::Says;
 use serde_json::{Value, json};
-use serin_testing::{CANARIES, DEPLOYMENTS, HTTP_ROUTES, SERVICES};
+use serin_testing::{CANARIES, DEPLOYMENTS, Fault, HTTP_ROUTES, Request, SERVICES};
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The Canary with another analysis: an interval and one metric, and what the strategy says.
 fn canary(strategy: &Value) -> Value {
@@ -411,5 +413,65 @@ async fn a_canary_that_goes_is_not_kept_by_what_its_provider_cannot_do() {
         cluster.settle().await;
         assert_eq!(cluster.find(CANARIES, NAME), None, "{field}");
         assert_eq!(selector(&cluster), app::service()["spec"]["selector"].to_string());
+    }
+}
+
+// ---- crashes ----
+
+/// A good rollout after which the Canary is deleted; the process dies around the n-th write. Answers what is left in
+/// route and Service, and how many writes there were.
+async fn with_a_crash(canary: Value, n: usize, before: bool) -> (Vec<Value>, usize) {
+    let mut cluster = at_rest(canary).await;
+    let dead = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&dead);
+    let mut writes = 0;
+    cluster.server.set_faults(move |request: &Request| {
+        if flag.load(Ordering::SeqCst) {
+            return Fault::DropBefore;
+        }
+        writes += usize::from(request.is_write());
+        if writes != n || !request.is_write() {
+            return Fault::Pass;
+        }
+        flag.store(true, Ordering::SeqCst);
+        if before { Fault::DropBefore } else { Fault::DropAfter }
+    });
+    let acts: [fn(&Cluster); 2] = [|cluster| cluster.deploy("web:2"), Cluster::delete_canary];
+    for act in acts {
+        act(&cluster);
+        loop {
+            let is_dead = Arc::clone(&dead);
+            assert!(cluster.settle_until(|_| is_dead.load(Ordering::SeqCst)).await, "{:?}", cluster.errors);
+            if !dead.load(Ordering::SeqCst) {
+                break;
+            }
+            cluster.server.clear_faults();
+            dead.store(false, Ordering::SeqCst);
+            cluster.restart();
+        }
+        if cluster.find(CANARIES, NAME).is_some() {
+            assert_eq!(cluster.image("web-primary"), "web:2");
+        }
+    }
+    let left = [HTTP_ROUTES, SERVICES].map(|kind| {
+        let object = cluster.get(kind, NAME);
+        json!([object["spec"], object["metadata"]["annotations"]])
+    });
+    (left.into(), cluster.server.writes().len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_write_leaves_nothing_of_a_strategy() {
+    let affinity = json!({"stepWeights": [30], "sessionAffinity": {"cookieName": "web-version"}});
+    let found = [(HTTP_ROUTES, app::route()), (SERVICES, app::service())];
+    let before: Vec<_> = found.map(|(_, object)| json!([object["spec"], object["metadata"]["annotations"]])).into();
+    let switch = json!({"iterations": 1, "switchTraffic": true});
+    for canary in [canary(&insiders()), canary(&affinity), switched(&switch)] {
+        let (_, writes) = with_a_crash(canary.clone(), usize::MAX, true).await;
+        for n in 1..=writes {
+            // Both kinds of crash at every write are in `crash.rs`; here each write has one of them.
+            let (left, _) = with_a_crash(canary.clone(), n, n % 2 == 0).await;
+            assert_eq!(left, before, "at write {n} of {writes}");
+        }
     }
 }
