@@ -6,8 +6,10 @@ use common::app::{self, NAME};
 use common::cluster::Cluster;
 use common::prometheus::Says;
 use serde_json::{Value, json};
-use serin_testing::{CANARIES, DEPLOYMENTS, HTTP_ROUTES, SERVICES};
+use serin_testing::{CANARIES, DEPLOYMENTS, Fault, HTTP_ROUTES, Request, SERVICES};
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The Canary with another analysis: an interval and one metric, and what the strategy says.
 fn canary(strategy: &Value) -> Value {
@@ -96,7 +98,14 @@ async fn an_ab_test_sends_those_who_match_to_the_canary() {
     let before = cluster.get(HTTP_ROUTES, NAME);
     cluster.deploy("web:2");
     let seen = seen(&mut cluster, rules).await;
-    insta::assert_yaml_snapshot!(seen, @"");
+    insta::assert_yaml_snapshot!(seen, @r#"
+    - "Initialized all: web-primary 100, web-canary 0"
+    - "Progressing all: web-primary 100, web-canary 0"
+    - "Progressing insider: web-canary 100, web-primary 0; all: web-primary 100, web-canary 0"
+    - "Promoting insider: web-canary 100, web-primary 0; all: web-primary 100, web-canary 0"
+    - "Finalising all: web-primary 100, web-canary 0"
+    - "Succeeded all: web-primary 100, web-canary 0"
+    "#);
     assert_eq!(cluster.image("web-primary"), "web:2");
     assert_eq!(cluster.get(HTTP_ROUTES, NAME)["spec"], before["spec"], "nothing of the test is left");
     assert_eq!(cluster.get(HTTP_ROUTES, NAME)["metadata"]["annotations"], before["metadata"]["annotations"]);
@@ -109,7 +118,10 @@ async fn a_bad_version_in_an_ab_test_is_taken_back_and_nothing_is_left_of_the_te
     assert!(cluster.settle_until(|cluster| rules(cluster).contains("web-canary 100")).await);
     cluster.prometheus.says(Says::Value(50.0));
     let seen = seen(&mut cluster, rules).await;
-    insta::assert_yaml_snapshot!(seen, @"");
+    insta::assert_yaml_snapshot!(seen, @r#"
+    - "Progressing insider: web-canary 100, web-primary 0; all: web-primary 100, web-canary 0"
+    - "Failed all: web-primary 100, web-canary 0"
+    "#);
     assert_eq!(cluster.image("web-primary"), "web:1");
 }
 
@@ -120,7 +132,7 @@ async fn another_match_in_the_middle_of_a_test_moves_the_rules() {
     assert!(cluster.settle_until(|cluster| rules(cluster).contains("web-canary 100")).await);
     cluster.edit_spec(|spec| spec["analysis"]["match"][0]["headers"]["x-user"] = json!({"prefix": "in."}));
     cluster.pass().await.expect("the route is written");
-    insta::assert_snapshot!(rules(&cluster), @"");
+    assert_eq!(rules(&cluster), r"^in\..*$: web-canary 100, web-primary 0; all: web-primary 100, web-canary 0");
     cluster.edit_spec(|spec| {
         let analysis = spec["analysis"].as_object_mut();
         analysis.map(|analysis| analysis.remove("match"));
@@ -143,7 +155,15 @@ async fn a_blue_green_checks_with_copies_and_then_moves_everything_at_once() {
     assert_eq!(cluster.phase(), "Initialized", "{}", cluster.status());
     cluster.deploy("web:2");
     let seen = seen(&mut cluster, rules).await;
-    insta::assert_yaml_snapshot!(seen, @"");
+    insta::assert_yaml_snapshot!(seen, @r#"
+    - "Initialized all: web-primary 100, web-canary 0"
+    - "Progressing all: web-primary 100, web-canary 0"
+    - "Progressing all: web-primary 100, web-canary 0 +25%"
+    - "Progressing all: web-primary 0, web-canary 100"
+    - "Promoting all: web-primary 0, web-canary 100"
+    - "Finalising all: web-primary 100, web-canary 0"
+    - "Succeeded all: web-primary 100, web-canary 0"
+    "#);
     assert_eq!(cluster.image("web-primary"), "web:2");
 }
 
@@ -155,7 +175,15 @@ async fn clients_stay_where_they_are_while_the_weight_rises() {
     let mut cluster = at_rest(canary(&json!({"stepWeights": [30, 60], "sessionAffinity": affinity}))).await;
     cluster.deploy("web:2");
     let seen = seen(&mut cluster, rules).await;
-    insta::assert_yaml_snapshot!(seen, @"");
+    insta::assert_yaml_snapshot!(seen, @r#"
+    - "Initialized ^(.*;\\s*)?web-version=.*(\\s*;.*)?$: web-canary 0, web-primary 100; all: web-primary 100, web-canary 0"
+    - "Progressing ^(.*;\\s*)?web-version=.*(\\s*;.*)?$: web-canary 0, web-primary 100; all: web-primary 100, web-canary 0"
+    - "Progressing ^(.*;\\s*)?web-version=6ebea71b19(\\s*;.*)?$: web-canary 100, web-primary 0; ^(.*;\\s*)?web-stable=34004e8f4c(\\s*;.*)?$: web-canary 0, web-primary 100; all: web-canary 30, web-primary 70; all: web-primary 100, web-canary 0"
+    - "Progressing ^(.*;\\s*)?web-version=6ebea71b19(\\s*;.*)?$: web-canary 100, web-primary 0; ^(.*;\\s*)?web-stable=34004e8f4c(\\s*;.*)?$: web-canary 0, web-primary 100; all: web-canary 60, web-primary 40; all: web-primary 100, web-canary 0"
+    - "Promoting ^(.*;\\s*)?web-version=6ebea71b19(\\s*;.*)?$: web-canary 100, web-primary 0; ^(.*;\\s*)?web-stable=34004e8f4c(\\s*;.*)?$: web-canary 0, web-primary 100; all: web-canary 60, web-primary 40; all: web-primary 100, web-canary 0"
+    - "Finalising ^(.*;\\s*)?web-version=.*(\\s*;.*)?$: web-canary 0, web-primary 100; all: web-primary 100, web-canary 0"
+    - "Succeeded ^(.*;\\s*)?web-version=.*(\\s*;.*)?$: web-canary 0, web-primary 100; all: web-primary 100, web-canary 0"
+    "#);
 }
 
 // ---- the route that Serin makes ----
@@ -189,7 +217,67 @@ async fn the_route_says_all_that_the_service_says() {
     cluster.put(CANARIES, canary);
     cluster.settle().await;
     let route = cluster.get(HTTP_ROUTES, NAME);
-    insta::assert_yaml_snapshot!(route["spec"], @"");
+    insta::assert_yaml_snapshot!(route["spec"], @r#"
+    hostnames:
+      - shop.example
+    parentRefs:
+      - name: gateway
+    rules:
+      - backendRefs:
+          - name: web-primary
+            port: 80
+            weight: 100
+          - name: web-canary
+            port: 80
+            weight: 0
+        filters:
+          - cors:
+              allowCredentials: true
+              allowOrigins:
+                - "https://a.example"
+              maxAge: 3600
+            type: CORS
+          - type: URLRewrite
+            urlRewrite:
+              hostname: shop.internal
+              path:
+                replacePrefixMatch: /
+                type: ReplacePrefixMatch
+          - requestHeaderModifier:
+              set:
+                - name: x-team
+                  value: blue
+            type: RequestHeaderModifier
+          - responseHeaderModifier:
+              remove:
+                - server
+            type: ResponseHeaderModifier
+          - requestMirror:
+              backendRef:
+                name: tap
+                namespace: audit
+                port: 80
+            type: RequestMirror
+        matches:
+          - headers:
+              - name: x-a
+                type: RegularExpression
+                value: "^.*\\.b$"
+              - name: x-c
+                type: RegularExpression
+                value: "^(?:d|e)$"
+            method: GET
+            path:
+              type: PathPrefix
+              value: /shop
+            queryParams:
+              - name: f
+                type: Exact
+                value: g
+        timeouts:
+          backendRequest: 5s
+          request: 15s
+    "#);
     assert_eq!(route["metadata"]["labels"]["tier"], "front");
     assert_eq!(route["metadata"]["annotations"]["owner"], "shop");
     assert_eq!(cluster.get(SERVICES, NAME)["metadata"]["labels"]["tier"], "front");
@@ -204,8 +292,46 @@ async fn without_a_route_the_service_moves_to_the_canary_and_back() {
     let route = cluster.get(HTTP_ROUTES, NAME);
     cluster.deploy("web:2");
     let seen = seen(&mut cluster, selector).await;
-    insta::assert_yaml_snapshot!(seen, @"");
-    insta::assert_snapshot!(cluster.story(), @"");
+    insta::assert_yaml_snapshot!(seen, @r#"
+    - "Initialized {\"app\":\"web-primary\"}"
+    - "Progressing {\"app\":\"web-primary\"}"
+    - "Progressing {\"app\":\"web\"}"
+    - "Promoting {\"app\":\"web\"}"
+    - "Finalising {\"app\":\"web-primary\"}"
+    - "Succeeded {\"app\":\"web-primary\"}"
+    "#);
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +0s
+      create controllerrevisions/web-6ebea71b19: web:2, owned by Canary
+      update canaries/status/web: Progressing weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 0, iteration 0 of 3: the canary is not ready: 0 of 0 pods available, 0 updated
+      patch deployments/web: replace /spec/replicas 3
+      event Normal NewRevision: revision 6ebea71b19 is being started
+    +0s
+      update canaries/status/web: Progressing weight 100 step 1 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 100, iteration 0 of 3: the next check is at 00:00:15Z
+      patch services/web: add /metadata/annotations/serin.dev~1leads-to-canary "true", replace /spec/selector/app "web"
+      event Normal Advanced: canary weight 100: its pods are ready
+    +10s
+      update canaries/status/web: Progressing weight 100 step 1 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 100, iteration 1 of 3: the next check is at 00:00:25Z
+      event Normal CheckPassed: check 1 of 3 passed at weight 100
+    +20s
+      update canaries/status/web: Progressing weight 100 step 1 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 100, iteration 2 of 3: the next check is at 00:00:35Z
+      event Normal CheckPassed: check 2 of 3 passed at weight 100
+    +30s
+      update canaries/status/web: Promoting weight 100 step 1 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Promoting: the primary is being given the analysed version: the primary is being made or updated
+      patch deployments/web-primary: replace /metadata/annotations/serin.dev~1revision "6ebea71b19", replace /spec/template/spec/containers/0/image "web:2"
+      event Normal Promoting: the primary is given revision 6ebea71b19: every check passed at the last step
+    +30s
+      update canaries/status/web: Finalising weight 0 step 0 pods Up of 3, 6ebea71b19 -> - | Reconciling | Finalising: all traffic is going to the primary: the gateway does not report the new weights yet
+      patch services/web: remove /metadata/annotations/serin.dev~1leads-to-canary, replace /spec/selector/app "web-primary"
+      event Normal Finalising: the primary runs the analysed version; it gets all traffic
+    +30s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Draining of 3, 6ebea71b19 -> - | Ready | Promoted | Succeeded: revision 6ebea71b19 serves
+      event Normal Succeeded: revision 6ebea71b19 is promoted
+    +35s
+      patch deployments/web: replace /spec/replicas 0
+    +35s
+      update canaries/status/web: Succeeded weight 0 step 0 pods Down of 3, 6ebea71b19 -> - | Ready | Promoted | Succeeded: revision 6ebea71b19 serves
+    "#);
     assert_eq!(cluster.image("web-primary"), "web:2");
     assert_eq!(cluster.get(HTTP_ROUTES, NAME), route, "what lies there is none of its business");
     assert_eq!(cluster.replicas(NAME), 0);
@@ -219,7 +345,18 @@ async fn without_a_route_a_bad_version_is_taken_back_by_one_write() {
     cluster.story();
     cluster.prometheus.says(Says::Value(50.0));
     cluster.settle().await;
-    insta::assert_snapshot!(cluster.story(), @"");
+    insta::assert_snapshot!(cluster.story(), @r#"
+    +10s
+      update canaries/status/web: Failed weight 0 step 0 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: request-success-rate is 50, below the minimum 99 (failed check 1 of 1); change the pod template to roll out a fix or try again
+      patch services/web: remove /metadata/annotations/serin.dev~1leads-to-canary, replace /spec/selector/app "web-primary"
+      event Warning RolledBack: all traffic goes to the primary: request-success-rate is 50, below the minimum 99 (failed check 1 of 1)
+    +10s
+      update canaries/status/web: Failed weight 0 step 0 pods Draining of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: request-success-rate is 50, below the minimum 99 (failed check 1 of 1); change the pod template to roll out a fix or try again
+    +15s
+      patch deployments/web: replace /spec/replicas 0
+    +15s
+      update canaries/status/web: Failed weight 0 step 0 pods Down of 3, 34004e8f4c -> 6ebea71b19 | Stalled | RolledBack: revision 34004e8f4c serves; the new version was taken back: request-success-rate is 50, below the minimum 99 (failed check 1 of 1); change the pod template to roll out a fix or try again
+    "#);
     assert_eq!(cluster.phase(), "Failed");
 }
 
@@ -228,7 +365,13 @@ async fn without_a_route_and_without_a_switch_clients_stay_on_the_primary() {
     let mut cluster = at_rest(switched(&json!({"iterations": 3}))).await;
     cluster.deploy("web:2");
     let seen = seen(&mut cluster, selector).await;
-    insta::assert_yaml_snapshot!(seen, @"");
+    insta::assert_yaml_snapshot!(seen, @r#"
+    - "Initialized {\"app\":\"web-primary\"}"
+    - "Progressing {\"app\":\"web-primary\"}"
+    - "Promoting {\"app\":\"web-primary\"}"
+    - "Finalising {\"app\":\"web-primary\"}"
+    - "Succeeded {\"app\":\"web-primary\"}"
+    "#);
     assert_eq!(cluster.image("web-primary"), "web:2");
 }
 
@@ -257,4 +400,78 @@ async fn without_a_route_the_app_is_handed_back_as_it_was() {
         (&before["spec"], &before["metadata"]["annotations"])
     );
     assert_eq!(cluster.find(CANARIES, NAME), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_goes_is_not_kept_by_what_its_provider_cannot_do() {
+    for (field, value) in [("mirror", json!(true)), ("switchTraffic", json!(true))] {
+        let mut cluster = at_rest(canary(&json!({"iterations": 3}))).await;
+        cluster.edit_spec(|spec| spec["analysis"][field] = value.clone());
+        cluster.settle().await;
+        assert!(cluster.condition("Stalled").starts_with("True"), "{field}");
+        cluster.delete_canary();
+        cluster.settle().await;
+        assert_eq!(cluster.find(CANARIES, NAME), None, "{field}");
+        assert_eq!(selector(&cluster), app::service()["spec"]["selector"].to_string());
+    }
+}
+
+// ---- crashes ----
+
+/// A good rollout after which the Canary is deleted; the process dies around the n-th write. Answers what is left in
+/// route and Service, and how many writes there were.
+async fn with_a_crash(canary: Value, n: usize, before: bool) -> (Vec<Value>, usize) {
+    let mut cluster = at_rest(canary).await;
+    let dead = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&dead);
+    let mut writes = 0;
+    cluster.server.set_faults(move |request: &Request| {
+        if flag.load(Ordering::SeqCst) {
+            return Fault::DropBefore;
+        }
+        writes += usize::from(request.is_write());
+        if writes != n || !request.is_write() {
+            return Fault::Pass;
+        }
+        flag.store(true, Ordering::SeqCst);
+        if before { Fault::DropBefore } else { Fault::DropAfter }
+    });
+    let acts: [fn(&Cluster); 2] = [|cluster| cluster.deploy("web:2"), Cluster::delete_canary];
+    for act in acts {
+        act(&cluster);
+        loop {
+            let is_dead = Arc::clone(&dead);
+            assert!(cluster.settle_until(|_| is_dead.load(Ordering::SeqCst)).await, "{:?}", cluster.errors);
+            if !dead.load(Ordering::SeqCst) {
+                break;
+            }
+            cluster.server.clear_faults();
+            dead.store(false, Ordering::SeqCst);
+            cluster.restart();
+        }
+        if cluster.find(CANARIES, NAME).is_some() {
+            assert_eq!(cluster.image("web-primary"), "web:2");
+        }
+    }
+    let left = [HTTP_ROUTES, SERVICES].map(|kind| {
+        let object = cluster.get(kind, NAME);
+        json!([object["spec"], object["metadata"]["annotations"]])
+    });
+    (left.into(), cluster.server.writes().len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_write_leaves_nothing_of_a_strategy() {
+    let affinity = json!({"stepWeights": [30], "sessionAffinity": {"cookieName": "web-version"}});
+    let found = [(HTTP_ROUTES, app::route()), (SERVICES, app::service())];
+    let before: Vec<_> = found.map(|(_, object)| json!([object["spec"], object["metadata"]["annotations"]])).into();
+    let switch = json!({"iterations": 1, "switchTraffic": true});
+    for canary in [canary(&insiders()), canary(&affinity), switched(&switch)] {
+        let (_, writes) = with_a_crash(canary.clone(), usize::MAX, true).await;
+        for n in 1..=writes {
+            // Both kinds of crash at every write are in `crash.rs`; here each write has one of them.
+            let (left, _) = with_a_crash(canary.clone(), n, n % 2 == 0).await;
+            assert_eq!(left, before, "at write {n} of {writes}");
+        }
+    }
 }

@@ -42,9 +42,16 @@ impl Rollout {
         let key = canary_key(canary);
         let spec = &canary.spec;
         let service = &spec.service;
-        let provider = provider(spec, &context.settings.provider)?;
+        let default = &context.settings.provider;
+        let provider = match provider(spec, default).and_then(|provider| copies(context, spec).map(|()| provider)) {
+            // What the spec asks for that the provider cannot do must not keep a Canary that goes.
+            Err(invalid) if canary.metadata.deletion_timestamp.is_some() => {
+                let written = spec.provider.as_deref().and_then(Provider::by_name);
+                written.or_else(|| Provider::by_name(default)).ok_or(invalid)?
+            }
+            provider => provider?,
+        };
         let mesh = mesh_of(context, provider)?;
-        copies(context, spec)?;
         let workload = workload_of(context, canary, &key)?;
         let name = service.name.clone().unwrap_or_else(|| spec.target_ref.name.clone());
         let owner = owner(canary);
@@ -75,7 +82,7 @@ impl Rollout {
                 port: service.port,
                 route: routing::route(service),
                 matches: routing::test_matches(spec),
-                affinity: routing::affinity(spec)?,
+                affinity: routing::affinity(spec),
                 mirror: routing::mirror(spec),
                 owner,
             },

@@ -1,8 +1,8 @@
 //! What a Canary says of its route, in the words of the Gateway API.
 
 use crate::api::{
-    BackendReference, CanarySpec, CorsPolicy, HeaderOperations, Headers, HttpMatch, InvalidSpec, RequestMatch, Rewrite,
-    RewriteType, SameSite, Service, SessionAffinity, StringMatch, duration,
+    BackendReference, CanarySpec, CorsPolicy, HeaderOperations, Headers, HttpMatch, RequestMatch, Rewrite, RewriteType,
+    SameSite, Service, SessionAffinity, StringMatch, duration,
 };
 use crate::domain::Weight;
 use crate::mesh::{self, pattern};
@@ -45,13 +45,11 @@ pub(super) fn mirror(spec: &CanarySpec) -> Weight {
 
 /// How clients are kept on the version that they were given: the primary's for an interval only, so that each step gets
 /// its share of them.
-///
-/// # Errors
-/// When the interval is none.
-pub(super) fn affinity(spec: &CanarySpec) -> Result<Option<mesh::Affinity>, InvalidSpec> {
-    let Some(analysis) = &spec.analysis else { return Ok(None) };
-    let Some(affinity) = &analysis.session_affinity else { return Ok(None) };
-    let interval = duration("spec.analysis.interval", &analysis.interval)?;
+pub(super) fn affinity(spec: &CanarySpec) -> Option<mesh::Affinity> {
+    let analysis = spec.analysis.as_ref()?;
+    let affinity = analysis.session_affinity.as_ref()?;
+    // An interval that is none is refused elsewhere.
+    let interval = duration("spec.analysis.interval", &analysis.interval).unwrap_or_default();
     let SessionAffinity {
         cookie_name,
         primary_cookie_name,
@@ -68,7 +66,7 @@ pub(super) fn affinity(spec: &CanarySpec) -> Result<Option<mesh::Affinity>, Inva
         SameSite::Lax => "Lax".to_owned(),
         SameSite::None => "None".to_owned(),
     });
-    Ok(Some(mesh::Affinity {
+    Some(mesh::Affinity {
         cookie: cookie_name,
         primary_cookie: primary_cookie_name,
         max_age: u64::try_from(max_age).unwrap_or_default().max(1),
@@ -79,7 +77,7 @@ pub(super) fn affinity(spec: &CanarySpec) -> Result<Option<mesh::Affinity>, Inva
         secure,
         same_site,
         partitioned,
-    }))
+    })
 }
 
 fn http_match(wanted: &HttpMatch) -> Value {
