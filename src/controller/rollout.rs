@@ -168,19 +168,6 @@ pub(super) fn config_resource(kind: Kind) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind.as_str()))
 }
 
-/// What moves the traffic. A Canary that is being deleted hands back what it has, whatever its spec asks for now.
-fn mesh_of(context: &Context, canary: &Canary) -> Result<&'static dyn Mesh, InvalidSpec> {
-    let default = &context.settings.provider;
-    let known = match provider(&canary.spec, default) {
-        Err(_) if canary.metadata.deletion_timestamp.is_some() => {
-            let written = canary.spec.provider.as_deref().and_then(mesh::by_name);
-            return written.or_else(|| mesh::by_name(default)).ok_or_else(|| unknown_provider(default));
-        }
-        known => known?.name(),
-    };
-    mesh::by_name(known).ok_or_else(|| unknown_provider(known))
-}
-
 /// What the target is. A Canary with a primary cannot turn to another kind: the old primary would go on serving. One
 /// that is being deleted hands back what it has.
 fn workload_of(context: &Context, canary: &Canary, key: &Key) -> Result<&'static dyn Workload, InvalidSpec> {
