@@ -7,7 +7,16 @@ source e2e/cluster/env.sh
 # A backtrace says less than the message above it.
 export RUST_BACKTRACE=0
 
+run() {
+    local suite=$1 threads=$2
+    shift 2
+    cargo test --locked --package serin-e2e --test "$suite" -- --ignored --test-threads "$threads" "$@"
+}
+
 # Side by side where a scenario keeps to its own namespace; one at a time where it pulls a cable that all share.
-cargo test --locked --package serin-e2e --test stage -- --ignored --test-threads 1 "$@"
-cargo test --locked --package serin-e2e --test rollouts -- --ignored --test-threads "${E2E_THREADS:-3}" "$@"
-cargo test --locked --package serin-e2e --test cables -- --ignored --test-threads 1 "$@"
+run stage 1 "$@"
+run examples 1 "$@"
+for suite in rollouts lifecycle strategies gates autoscaling; do
+    run "$suite" "${E2E_THREADS:-3}" "$@"
+done
+run cables 1 "$@"

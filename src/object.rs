@@ -17,6 +17,9 @@ const APPLIED: &str = "serin.dev/applied";
 /// The label that marks what Serin made.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
+/// Says of an app's Service that it leads to the canary.
+const SWITCHED: &str = "serin.dev/leads-to-canary";
+
 /// The annotation by which somebody hands an object over to Serin.
 pub const ADOPT: &str = "serin.dev/adopt";
 
@@ -181,6 +184,21 @@ pub fn own(object: &mut Value, owner: &Value) {
 pub fn is_serins(object: &Value) -> bool {
     let says = |path: [&str; 3], text: &str| get(object, &path).and_then(Value::as_str) == Some(text);
     says(["metadata", "labels", MANAGED_BY], "serin") || says(["metadata", "annotations", ADOPT], "true")
+}
+
+/// Whether an app's Service was made to lead to the canary.
+#[must_use]
+pub fn is_switched(service: &Value) -> bool {
+    get(service, &["metadata", "annotations", SWITCHED]).is_some()
+}
+
+/// Says whether an app's Service leads to the canary.
+pub fn set_switched(service: &mut Value, switched: bool) {
+    if switched {
+        set_metadata(service, "annotations", [(SWITCHED, "true")]);
+    } else {
+        remove_metadata(service, "annotations", &[SWITCHED]);
+    }
 }
 
 /// Takes the owner with `uid` away, and puts `heir` in its place, if there is one.

@@ -8,10 +8,14 @@ mod common;
 use common::app::{self, NAME, STEPS};
 use common::cluster::Cluster;
 use common::configs;
+use common::inbox::{Does, Inbox};
 use common::prometheus::Says;
+use common::scalers;
+use common::service::{lead_to, service_at_rest, service_canary, with_service};
 use serde_json::{Value, json};
 use serin_testing::{
-    CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, HTTP_ROUTES, Request, SECRETS, SERVICES,
+    AUTOSCALERS, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, ENDPOINTS, Fault, GroupVersionResource,
+    HTTP_ROUTES, Request, SCALED_OBJECTS, SECRETS, SERVICES,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +28,7 @@ const MANY: usize = 100;
 const LONG_ENOUGH: u64 = 25;
 
 /// Which of the two versions has to be what at the end is said by the undisturbed run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scenario {
     Initialise,
     InitialiseFromNothing,
@@ -38,6 +42,19 @@ enum Scenario {
     Configs,
     ConfigsSuperseded,
     ConfigsDeletedUnpromoted,
+    InitialiseWithHpa,
+    Hpa,
+    InitialiseWithKeda,
+    Keda,
+    KedaDeleted,
+    KedaDeletedUnpromoted,
+    InitialiseService,
+    Service,
+    ServiceBad,
+    ServiceSuperseded,
+    ServiceDeleted,
+    Gated,
+    Ordered,
 }
 
 /// When the process dies.
@@ -85,6 +102,35 @@ async fn a_crash_while_configs_are_rolled_out_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crash_while_an_autoscaler_is_held_changes_nothing() {
+    check(Scenario::InitialiseWithHpa).await;
+    check(Scenario::Hpa).await;
+    check(Scenario::InitialiseWithKeda).await;
+    check(Scenario::Keda).await;
+    check(Scenario::KedaDeleted).await;
+    check(Scenario::KedaDeletedUnpromoted).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_while_a_service_is_rolled_out_changes_nothing() {
+    check(Scenario::InitialiseService).await;
+    check(Scenario::Service).await;
+    check(Scenario::ServiceBad).await;
+    check(Scenario::ServiceSuperseded).await;
+    check(Scenario::ServiceDeleted).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_in_a_rollout_with_webhooks_changes_nothing() {
+    check(Scenario::Gated).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_around_an_order_changes_nothing() {
+    check(Scenario::Ordered).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_watch_of_the_writes_finds_what_is_wrong() {
     let watch = Watch::default();
     watch.saw(Stored::Committed(10));
@@ -123,20 +169,43 @@ async fn check(scenario: Scenario) {
 /// A scenario from its beginning to its end; answers how things are then, and the writes of the process.
 async fn run(scenario: Scenario, crash: Crash) -> (Value, Vec<String>) {
     let mut cluster = begin(scenario).await;
-    let watch = Watch::over(&cluster);
+    let of_service = [
+        Scenario::InitialiseService,
+        Scenario::Service,
+        Scenario::ServiceBad,
+        Scenario::ServiceSuperseded,
+        Scenario::ServiceDeleted,
+    ];
+    let watch = Watch::over(
+        &cluster,
+        if of_service.contains(&scenario) { (ENDPOINTS, answering) } else { (DEPLOYMENTS, available) },
+    );
     let dead = die_at(&cluster, crash);
     let user: &[fn(&Cluster)] = match scenario {
         Scenario::Initialise | Scenario::InitialiseFromNothing | Scenario::InitialiseWithConfigs => {
             &[|cluster| drop(cluster.put(CANARIES, app::canary()))]
         }
-        Scenario::Good | Scenario::Bad => &[|cluster| cluster.deploy("web:2")],
+        Scenario::InitialiseWithHpa => {
+            &[|cluster| drop(cluster.put(CANARIES, scalers::canary("HorizontalPodAutoscaler")))]
+        }
+        Scenario::InitialiseWithKeda => &[|cluster| drop(cluster.put(CANARIES, scalers::canary("ScaledObject")))],
+        // The canary grows and the primary shrinks, so that the promotion has to raise it.
+        Scenario::Hpa => &[|cluster| cluster.deploy("web:2"), |cluster| scalers::autoscale(cluster, 5, 2)],
+        Scenario::Good | Scenario::Bad | Scenario::Keda | Scenario::Gated => &[|cluster| cluster.deploy("web:2")],
+        Scenario::Ordered => &[|cluster| cluster.deploy("web:2"), |cluster| order(cluster, "abort")],
         Scenario::Superseded => &[|cluster| cluster.deploy("web:2"), |cluster| cluster.deploy("web:3")],
+        Scenario::InitialiseService => &[|cluster| drop(cluster.put(CANARIES, service_canary()))],
+        Scenario::Service | Scenario::ServiceBad => &[|cluster| lead_to(cluster, "v2")],
+        Scenario::ServiceSuperseded => &[|cluster| lead_to(cluster, "v2"), |cluster| lead_to(cluster, "v4")],
         Scenario::Configs => &[|cluster| paint(cluster, "green")],
         Scenario::ConfigsSuperseded => &[|cluster| paint(cluster, "green"), |cluster| paint(cluster, "red")],
         Scenario::Deleted
         | Scenario::DeletedWithRevert
         | Scenario::DeletedUnpromoted
-        | Scenario::ConfigsDeletedUnpromoted => &[Cluster::delete_canary],
+        | Scenario::ConfigsDeletedUnpromoted
+        | Scenario::KedaDeleted
+        | Scenario::KedaDeletedUnpromoted
+        | Scenario::ServiceDeleted => &[Cluster::delete_canary],
     };
     for (place, act) in user.iter().enumerate() {
         act(&cluster);
@@ -180,7 +249,18 @@ async fn begin(scenario: Scenario) -> Cluster {
         Scenario::Configs | Scenario::ConfigsSuperseded | Scenario::ConfigsDeletedUnpromoted => {
             configs::at_rest().await
         }
-        Scenario::Good | Scenario::Superseded | Scenario::Bad => Cluster::at_rest().await,
+        Scenario::InitialiseWithHpa => scalers::with_hpa().await,
+        Scenario::InitialiseWithKeda => scalers::with_scaled_object().await,
+        Scenario::Hpa => scalers::at_rest("HorizontalPodAutoscaler").await,
+        Scenario::Keda | Scenario::KedaDeleted | Scenario::KedaDeletedUnpromoted => {
+            scalers::at_rest("ScaledObject").await
+        }
+        Scenario::InitialiseService => with_service().await,
+        Scenario::Service | Scenario::ServiceBad | Scenario::ServiceSuperseded | Scenario::ServiceDeleted => {
+            service_at_rest().await
+        }
+        Scenario::Good | Scenario::Superseded | Scenario::Bad | Scenario::Ordered => Cluster::at_rest().await,
+        Scenario::Gated => gated().await,
         Scenario::Deleted | Scenario::DeletedWithRevert | Scenario::DeletedUnpromoted => {
             let mut cluster = Cluster::new().await;
             cluster.put(DEPLOYMENTS, app::deployment("web:1"));
@@ -193,8 +273,8 @@ async fn begin(scenario: Scenario) -> Cluster {
         }
     };
     match scenario {
-        Scenario::Bad => cluster.prometheus.says(Says::Value(50.0)),
-        Scenario::DeletedUnpromoted => {
+        Scenario::Bad | Scenario::ServiceBad => cluster.prometheus.says(Says::Value(50.0)),
+        Scenario::DeletedUnpromoted | Scenario::KedaDeletedUnpromoted => {
             cluster.prometheus.says(Says::Value(50.0));
             cluster.deploy("web:2");
             cluster.settle().await;
@@ -208,6 +288,23 @@ async fn begin(scenario: Scenario) -> Cluster {
     }
     cluster.forget();
     cluster
+}
+
+/// A cluster at rest whose rollouts ask webhooks of every kind.
+async fn gated() -> Cluster {
+    let inbox = Inbox::start(Does::Answer(200)).await;
+    inbox.at("/rollback", Does::Answer(403));
+    let kinds = ["confirm-rollout", "pre-rollout", "rollout", "confirm-promotion", "rollback", "post-rollout"];
+    let webhook = |kind| json!({"type": kind, "name": kind, "url": format!("{}/{kind}", inbox.address)});
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit_spec(|spec| spec["analysis"]["webhooks"] = kinds.map(webhook).into_iter().collect());
+    cluster.settle().await;
+    cluster
+}
+
+/// The user gives an order.
+fn order(cluster: &Cluster, written: &str) {
+    cluster.edit(CANARIES, NAME, |canary| canary["metadata"]["annotations"]["serin.dev/command"] = written.into());
 }
 
 /// The user changes a ConfigMap and a Secret.
@@ -240,7 +337,17 @@ fn die_at(cluster: &Cluster, crash: Crash) -> Arc<AtomicBool> {
 /// How things are, without what depends on when and how often they were written.
 fn end(cluster: &Cluster) -> Value {
     let mut all = BTreeMap::new();
-    let kinds = [CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, HTTP_ROUTES, SECRETS, SERVICES];
+    let kinds = [
+        AUTOSCALERS,
+        SCALED_OBJECTS,
+        CANARIES,
+        CONFIG_MAPS,
+        CONTROLLER_REVISIONS,
+        DEPLOYMENTS,
+        HTTP_ROUTES,
+        SECRETS,
+        SERVICES,
+    ];
     for kind in kinds {
         for mut object in cluster.server.list(kind, None) {
             let name = format!("{}/{}", kind.plural, object["metadata"]["name"].as_str().unwrap_or_default());
@@ -266,6 +373,7 @@ fn timeless(value: &mut Value) {
                     "since",
                     "drainingSince",
                     "time",
+                    "url",
                 ];
                 !of_when.contains(&key.as_str())
             });
@@ -292,12 +400,11 @@ enum Stored {
 struct Watch(Arc<Mutex<Vec<Stored>>>);
 
 impl Watch {
-    /// Looks at everything that the server stores from now on; what is there now counts as stored.
-    fn over(cluster: &Cluster) -> Self {
+    /// Looks at everything that the server stores from now on; what is there now counts as stored. `pods` says where the
+    /// pods of a version are counted.
+    fn over(cluster: &Cluster, pods: (GroupVersionResource, fn(&Value) -> Option<Stored>)) -> Self {
         let watch = Self::default();
-        for (kind, read) in
-            [(CANARIES, committed as fn(&Value) -> Option<Stored>), (DEPLOYMENTS, available), (HTTP_ROUTES, routed)]
-        {
+        for (kind, read) in [(CANARIES, committed as fn(&Value) -> Option<Stored>), pods, (HTTP_ROUTES, routed)] {
             cluster.server.list(kind, None).iter().filter_map(read).for_each(|stored| watch.saw(stored));
             let watch = watch.clone();
             cluster
@@ -365,6 +472,17 @@ fn committed(canary: &Value) -> Option<Stored> {
 fn available(deployment: &Value) -> Option<Stored> {
     let name = deployment["metadata"]["name"].as_str()?.to_owned();
     Some(Stored::Available(name, deployment["status"]["availableReplicas"].as_i64().unwrap_or_default()))
+}
+
+/// The ready addresses of one version's Service.
+fn answering(endpoints: &Value) -> Option<Stored> {
+    let name = match endpoints["metadata"]["name"].as_str()? {
+        "web-canary" => NAME,
+        "web-primary" => "web-primary",
+        _ => return None,
+    };
+    let addresses = endpoints.pointer("/subsets/0/addresses").and_then(Value::as_array).map_or(0, Vec::len);
+    Some(Stored::Available(name.to_owned(), i64::try_from(addresses).ok()?))
 }
 
 /// Nothing for a route that is not split.

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::cel::{ValidationErrors, Validator};
 use serde_json::{Value, json};
-use serin::api::{AlertProvider, Canary, CanarySpec, Defaults, MetricTemplate, crds, plan};
+use serin::api::{AlertProvider, Canary, CanarySpec, Defaults, MetricTemplate, Provider, crds, plan, provider};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -202,23 +202,23 @@ fn bad_but_unnoticed() -> Vec<Bad> {
 struct Refused(Value, &'static str, &'static str);
 
 fn refused() -> Vec<Refused> {
-    [of_the_whole(), of_the_service(), of_the_matches(), of_the_analysis(), of_the_webhooks()]
+    [of_the_whole(), of_the_provider(), of_the_service(), of_the_matches(), of_the_analysis(), of_the_webhooks()]
         .into_iter()
         .flatten()
         .collect()
 }
 
 /// Takes the analysis's weights out and puts something else in.
-fn iterating(change: Value) -> Value {
+fn iterating(change: &Value) -> Value {
     let mut analysis = json!({"stepWeights": null, "iterations": 5});
-    merge(&mut analysis, &change);
+    merge(&mut analysis, change);
     json!({"analysis": analysis})
 }
 
 /// What a Canary with the provider `kubernetes` has: no route.
-fn without_route(change: Value) -> Value {
+fn without_route(change: &Value) -> Value {
     let mut spec = json!({"provider": "kubernetes", "service": {"gatewayRefs": null}, "analysis": {"stepWeights": null, "iterations": 5}});
-    merge(&mut spec, &change);
+    merge(&mut spec, change);
     spec
 }
 
@@ -237,7 +237,7 @@ fn of_the_whole() -> Vec<Refused> {
         merge(&mut scaler, &change);
         json!({"autoscalerRef": scaler})
     };
-    let mut all = vec![
+    vec![
         Refused(
             json!({"ingressRef": {"kind": "Ingress", "name": "web"}}),
             "spec.ingressRef",
@@ -300,37 +300,42 @@ fn of_the_whole() -> Vec<Refused> {
             "only a Deployment has an autoscaler; leave autoscalerRef out",
         ),
         Refused(
-            without_route(json!({"targetRef": {"kind": "Service"}})),
+            without_route(&json!({"targetRef": {"kind": "Service"}})),
             "spec",
             "a Service as target needs a route between its two versions, which \
             provider kubernetes has not; write gatewayapi:v1",
         ),
         Refused(
-            without_route(json!({"analysis": {"iterations": null, "stepWeight": 10}})),
+            without_route(&json!({"analysis": {"iterations": null, "stepWeight": 10}})),
             "spec",
             "provider kubernetes has no route to split; write \
             iterations (for example 10) in place of stepWeight and stepWeights",
         ),
         Refused(
-            without_route(json!({"analysis": {"match": [{"headers": {"x-user": {"exact": "a"}}}]}})),
+            without_route(&json!({"analysis": {"match": [{"headers": {"x-user": {"exact": "a"}}}]}})),
             "spec",
             KUBERNETES_ANALYSIS,
         ),
-        Refused(without_route(json!({"analysis": {"mirror": true}})), "spec", KUBERNETES_ANALYSIS),
-        Refused(without_route(json!({"analysis": {"stepWeightPromotion": 10}})), "spec", KUBERNETES_ANALYSIS),
+        Refused(without_route(&json!({"analysis": {"mirror": true}})), "spec", KUBERNETES_ANALYSIS),
+        Refused(without_route(&json!({"analysis": {"stepWeightPromotion": 10}})), "spec", KUBERNETES_ANALYSIS),
         Refused(
             json!({"provider": "gatewayapi:v1", "analysis": {"stepWeights": null, "iterations": 5, "switchTraffic": true}}),
             "spec",
             SWITCH,
         ),
-    ];
+    ]
+}
+
+/// Other meshes, and what only a route can do.
+fn of_the_provider() -> Vec<Refused> {
     let other = "apisix appmesh appmesh:v1beta2 contour gloo istio knative kuma linkerd nginx osm skipper smi:v1alpha1 smi:v1alpha2 smi:v1alpha3 traefik";
-    all.extend(other.split(' ').map(|name| Refused(json!({"provider": name}), "spec.provider", PROVIDER)));
+    let mut all: Vec<_> =
+        other.split(' ').map(|name| Refused(json!({"provider": name}), "spec.provider", PROVIDER)).collect();
     let routed = json!({"gatewayRefs": [{"name": "gateway"}], "hosts": ["shop.example.com"], "match": [{"uri": {"prefix": "/"}}], "timeout": "5s",
         "backendTimeout": "5s", "rewrite": {"uri": "/"}, "headers": {"request": {"remove": ["x-a"]}},
         "mirror": [{"backendRef": {"name": "log", "port": 80}}], "corsPolicy": {"allowCredentials": true}});
     for (field, value) in routed.as_object().expect("it is one") {
-        all.push(Refused(without_route(json!({"service": {field: value}})), "spec", KUBERNETES_SERVICE));
+        all.push(Refused(without_route(&json!({"service": {field: value}})), "spec", KUBERNETES_SERVICE));
     }
     all
 }
@@ -510,7 +515,7 @@ fn of_the_analysis() -> Vec<Refused> {
         analysis(json!({"iterations": 10}), "spec.analysis", several),
         analysis(json!({"stepWeights": null, "stepWeight": 10, "iterations": 10}), "spec.analysis", several),
         analysis(json!({"maxWeight": 50}), "spec.analysis", max),
-        Refused(iterating(json!({"maxWeight": 50})), "spec.analysis", max),
+        Refused(iterating(&json!({"maxWeight": 50})), "spec.analysis", max),
         analysis(
             json!({"match": ab}),
             "spec.analysis",
@@ -518,34 +523,34 @@ fn of_the_analysis() -> Vec<Refused> {
             of stepWeight and stepWeights",
         ),
         Refused(
-            iterating(json!({"match": [{}]})),
+            iterating(&json!({"match": [{}]})),
             "spec.analysis.match",
             "write headers or queryParams in each entry of match; an empty one would be \
             everyone",
         ),
         Refused(
-            iterating(json!({"match": [{"headers": {"x-user": {"exact": "a"}}, "sourceLabels": {"app": "web"}}]})),
+            iterating(&json!({"match": [{"headers": {"x-user": {"exact": "a"}}, "sourceLabels": {"app": "web"}}]})),
             "spec.analysis.match.sourceLabels",
             "a gateway does not see the labels of the pod that asks; write headers or queryParams",
         ),
         Refused(
-            iterating(json!({"match": [{"headers": {"x-user": {"exact": "a", "suffix": "b"}}}]})),
+            iterating(&json!({"match": [{"headers": {"x-user": {"exact": "a", "suffix": "b"}}}]})),
             "spec.analysis.match.headers",
             "write exactly one of exact, prefix, suffix and regex",
         ),
         Refused(
-            iterating(json!({"match": ab, "mirror": true})),
+            iterating(&json!({"match": ab, "mirror": true})),
             "spec.analysis",
             "mirror sends a copy of every request to the canary, match chooses some \
             requests for it; write only one of the two",
         ),
         Refused(
-            iterating(json!({"mirrorWeight": 50})),
+            iterating(&json!({"mirrorWeight": 50})),
             "spec.analysis",
             "mirrorWeight is the share of requests that mirror copies; write mirror: true too",
         ),
         Refused(
-            iterating(json!({"sessionAffinity": {"cookieName": "canary"}})),
+            iterating(&json!({"sessionAffinity": {"cookieName": "canary"}})),
             "spec.analysis",
             "sessionAffinity keeps clients on the version that a \
             weight gave them; write stepWeight or stepWeights with it, in place of iterations",
@@ -600,6 +605,24 @@ fn both_refuse_in_the_same_words() {
         assert_eq!(rules_say("Canary", &canary), [sentence], "{change}");
         assert_eq!(serin_says(&canary), Err(format!("{field}: {sentence}")), "{change}");
     }
+}
+
+/// No rule sees the operator's flags.
+#[test]
+fn what_the_default_provider_cannot_do_is_refused_by_serin() {
+    let says = |change: &Value, default: &str| {
+        let spec: CanarySpec = serde_json::from_value(with(change)["spec"].clone()).expect("it fits the type");
+        provider(&spec, default).map(Provider::name).map_err(|invalid| invalid.to_string())
+    };
+    assert_eq!(says(&json!({}), "gatewayapi:v1"), Ok("gatewayapi:v1"));
+    assert_eq!(says(&json!({"provider": "gatewayapi:v1beta1"}), "kubernetes"), Ok("gatewayapi:v1beta1"));
+    let refused = says(&json!({}), "kubernetes").unwrap_err();
+    assert!(refused.starts_with("spec: provider kubernetes has no route to split; write iterations"), "{refused}");
+    let without = json!({"service": {"gatewayRefs": null}, "analysis": {"stepWeights": null, "iterations": 5}});
+    assert_eq!(says(&without, "kubernetes"), Ok("kubernetes"));
+    let switching = json!({"analysis": {"stepWeights": null, "iterations": 5, "switchTraffic": true}});
+    assert_eq!(says(&switching, "gatewayapi:v1"), Err(format!("spec: {SWITCH}")));
+    assert_eq!(says(&json!({}), "istio"), Err(format!("spec.provider: {PROVIDER}")));
 }
 
 #[test]
@@ -715,9 +738,8 @@ fn good_specs_are_accepted() {
     }
 }
 
-/// What the types can say; Serin can do it, or says that it cannot yet.
 #[test]
-fn all_that_is_flaggers_is_accepted_or_not_yet_supported() {
+fn all_that_is_flaggers_is_accepted() {
     let hook = |kind: &str| json!({"type": kind, "name": format!("hook {kind}"), "url": "http://tester.test/"});
     let kinds = [
         "",
@@ -733,11 +755,11 @@ fn all_that_is_flaggers_is_accepted_or_not_yet_supported() {
     let ab = json!([{"headers": {"x-user": {"exact": "a"}, "cookie": {"regex": "^(.*?;)?(type=insider)(;.*)?$"}}},
         {"queryParams": {"user": {"prefix": "in"}, "team": {"suffix": "side"}}}]);
     let scaled = |scaler: Value| json!({"autoscalerRef": scaler});
-    let later = [
+    let all = [
         json!({"provider": "gatewayapi:v1beta1"}),
-        without_route(json!({})),
+        without_route(&json!({})),
         without_route(
-            json!({"analysis": {"switchTraffic": true}, "service": {"portDiscovery": true, "headless": true}}),
+            &json!({"analysis": {"switchTraffic": true}, "service": {"portDiscovery": true, "headless": true}}),
         ),
         json!({"targetRef": {"apiVersion": "v1", "kind": "Service"}}),
         scaled(json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": "web",
@@ -755,10 +777,10 @@ fn all_that_is_flaggers_is_accepted_or_not_yet_supported() {
             "allowHeaders": ["x-a"], "exposeHeaders": ["x-b"], "allowCredentials": true}}}),
         json!({"service": {"unmanagedMetadata": {"annotations": ["example.com/owner"], "labels": ["team"]}}}),
         json!({"service": {"match": [{"name": "app", "uri": {"regex": "/a.*"}, "method": {"exact": "GET"}, "queryParams": {"a": {"exact": "b"}}}]}}),
-        iterating(json!({})),
-        iterating(json!({"match": ab})),
-        iterating(json!({"mirror": true, "mirrorWeight": 20})),
-        iterating(json!({"stepWeightPromotion": 20})),
+        iterating(&json!({})),
+        iterating(&json!({"match": ab})),
+        iterating(&json!({"mirror": true, "mirrorWeight": 20})),
+        iterating(&json!({"stepWeightPromotion": 20})),
         json!({"analysis": {"mirror": true, "stepWeightPromotion": 100}}),
         json!({"analysis": {"sessionAffinity": {"cookieName": "__Host-canary", "primaryCookieName": "primary", "path": "/", "domain": "example.com",
             "secure": true, "httpOnly": true, "partitioned": true, "sameSite": "None", "maxAge": 3600}}}),
@@ -766,14 +788,10 @@ fn all_that_is_flaggers_is_accepted_or_not_yet_supported() {
         json!({"analysis": {"webhooks": [{"name": "test", "url": "https://tester.test/", "timeout": "3m", "retries": 3, "muteAlert": true,
             "disableTLS": true, "metadata": {"cmd": "hey"}, "secretRef": {"name": "token"}}]}}),
     ];
-    for change in &later {
+    for change in &all {
         let canary = with(change);
         assert_eq!(rules_say("Canary", &canary), Vec::<String>::new(), "{change}");
-        let said = serin_says(&canary);
-        assert!(
-            said.as_ref().map_or_else(|said| said.ends_with("is not supported yet; leave it out"), |()| true),
-            "{change}: {said:?}"
-        );
+        assert_eq!(serin_says(&canary), Ok(()), "{change}");
         let read: Canary = serde_json::from_value(canary.clone()).expect("it can be read");
         let again: Canary = serde_json::from_value(json!(read)).expect("it can be read again");
         assert_eq!(read.spec, again.spec, "{change}");

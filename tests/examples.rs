@@ -19,7 +19,7 @@ fn shown() -> Vec<(String, Value)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let examples =
         files(&root.join("examples")).into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
-    let names = ["README.md", "docs/metrics.md", "docs/alerts.md", "docs/targets.md"];
+    let names = ["README.md", "docs/metrics.md", "docs/alerts.md", "docs/targets.md", "docs/flagger.md"];
     let documents = names.map(|name| root.join(name)).into_iter().flat_map(|path| {
         let text = fs::read_to_string(&path).unwrap();
         let blocks: Vec<String> =
@@ -86,4 +86,77 @@ fn every_manifest_that_is_shown_is_accepted() {
     }
     assert!(canaries >= 4, "only {canaries} Canaries were found in examples and documents");
     assert_eq!(told, ["discord", "gchat", "generic", "msteams", "rocket", "slack"].into(), "one of each kind");
+}
+
+/// What a user may look for an example of: a field of a Canary.
+const FEATURES: [&str; 46] = [
+    "/spec/provider",
+    "/spec/autoscalerRef/primaryScalerQueries",
+    "/spec/autoscalerRef/primaryScalerReplicas",
+    "/spec/progressDeadlineSeconds",
+    "/spec/revertOnDeletion",
+    "/spec/service/name",
+    "/spec/service/portName",
+    "/spec/service/appProtocol",
+    "/spec/service/portDiscovery",
+    "/spec/service/headless",
+    "/spec/service/trafficDistribution",
+    "/spec/service/timeout",
+    "/spec/service/backendTimeout",
+    "/spec/service/gatewayRefs",
+    "/spec/service/hosts",
+    "/spec/service/match",
+    "/spec/service/rewrite",
+    "/spec/service/headers/request",
+    "/spec/service/headers/response",
+    "/spec/service/mirror",
+    "/spec/service/corsPolicy",
+    "/spec/service/apex",
+    "/spec/service/primary",
+    "/spec/service/canary",
+    "/spec/service/unmanagedMetadata",
+    "/spec/analysis/threshold",
+    "/spec/analysis/iterations",
+    "/spec/analysis/match",
+    "/spec/analysis/mirror",
+    "/spec/analysis/mirrorWeight",
+    "/spec/analysis/stepWeight",
+    "/spec/analysis/maxWeight",
+    "/spec/analysis/stepWeights",
+    "/spec/analysis/stepWeightPromotion",
+    "/spec/analysis/sessionAffinity/cookieName",
+    "/spec/analysis/sessionAffinity/primaryCookieName",
+    "/spec/analysis/switchTraffic",
+    "/spec/analysis/canaryReadyThreshold",
+    "/spec/analysis/inconclusiveLimit",
+    "/spec/analysis/onInconclusive",
+    "/spec/analysis/alerts/0/severity",
+    "/spec/analysis/webhooks/0/secretRef",
+    "/spec/analysis/metrics/0/interval",
+    "/spec/analysis/metrics/0/query",
+    "/spec/analysis/metrics/0/templateRef",
+    "/spec/analysis/metrics/0/templateVariables",
+];
+
+#[test]
+fn every_strategy_and_every_feature_has_an_example() {
+    let canaries: Vec<_> = shown()
+        .into_iter()
+        .filter(|(place, value)| place.starts_with("examples/") && value["kind"] == "Canary")
+        .collect();
+    for feature in FEATURES {
+        assert!(canaries.iter().any(|(_, canary)| canary.pointer(feature).is_some()), "no example of {feature}");
+    }
+    let all = |pointer: &str| -> BTreeSet<String> {
+        let values = canaries.iter().filter_map(|(_, canary)| canary.pointer(pointer)?.as_str());
+        values.map(str::to_owned).collect()
+    };
+    assert_eq!(all("/spec/targetRef/kind"), ["DaemonSet", "Deployment", "Service"].map(str::to_owned).into());
+    assert_eq!(all("/spec/autoscalerRef/kind"), ["HorizontalPodAutoscaler", "ScaledObject"].map(str::to_owned).into());
+    let hooks =
+        canaries.iter().filter_map(|(_, canary)| canary.pointer("/spec/analysis/webhooks")?.as_array()).flatten();
+    let hooks: BTreeSet<_> = hooks.filter_map(|hook| hook["type"].as_str()).collect();
+    let types =
+        ["confirm-promotion", "confirm-rollout", "confirm-traffic-increase", "event", "post-rollout", "pre-rollout"];
+    assert_eq!(hooks, types.into_iter().chain(["rollback", "rollout"]).collect());
 }

@@ -2,9 +2,9 @@
 
 use jiff::SignedDuration;
 use serin::{
-    controller::send,
+    controller::{AllowedHosts, Egress, send},
     domain::{Answer, Unknown},
-    metrics::{Credentials, Query, prometheus::connections},
+    metrics::{Credentials, Query},
 };
 use std::{
     io::{Read, Write},
@@ -20,7 +20,7 @@ async fn ask(http: &reqwest::Client, query: &Query) -> Answer {
 
 fn http() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    connections(false).build().unwrap()
+    Egress::new(AllowedHosts::default()).unwrap().to("http://127.0.0.1", false).unwrap().clone()
 }
 
 fn query(address: String) -> Query {
@@ -108,7 +108,7 @@ async fn every_failure_is_named() {
 #[tokio::test]
 async fn the_clients_own_timeout_is_a_timeout() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let http = connections(false).timeout(std::time::Duration::from_millis(100)).build().unwrap();
+    let http = reqwest::Client::builder().timeout(std::time::Duration::from_millis(100)).build().unwrap();
     let answer = ask(&http, &query(server(b"silence").0)).await;
     assert!(matches!(&answer, Err(Unknown::Timeout(..))), "{answer:?}");
 }

@@ -9,6 +9,7 @@ use common::app::{self, NAME, NAMESPACE};
 use common::cluster::{settings, template};
 use common::configs::{self, config_map};
 use common::prometheus::{Prometheus, Says};
+use common::scalers;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,8 +19,8 @@ use serin::server::Readiness;
 use serin::telemetry::Metrics;
 use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes, settle_endpoints};
 use serin_testing::{
-    ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, Fault, GroupVersionResource,
-    HTTP_ROUTES, METRIC_TEMPLATES, Request, SECRETS, SERVICES, Verb,
+    AUTOSCALERS, ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, Fault,
+    GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, Request, SCALED_OBJECTS, SECRETS, SERVICES, Verb,
 };
 use std::collections::BTreeSet;
 use std::fs;
@@ -188,6 +189,8 @@ async fn use_it(server: &ApiServer, prometheus: &Prometheus) {
         next(server, || drop(server.patch(kind, NAMESPACE, name, &change).unwrap())).await;
     }
 
+    scale(server).await;
+
     // Enough versions that records are too many.
     for version in 3..=6 {
         next(server, || deploy(server, &format!("web:{version}"))).await;
@@ -227,6 +230,25 @@ async fn use_it(server: &ApiServer, prometheus: &Prometheus) {
     assert_eq!((server.list(DEPLOYMENTS, None).len(), server.list(SECRETS, None).len()), (2, 3));
 }
 
+/// The app gets one autoscaler after the other, and then none.
+async fn scale(server: &ApiServer) {
+    put(server, AUTOSCALERS, scalers::hpa());
+    put(server, SCALED_OBJECTS, scalers::scaled_object());
+    for (kind, resource) in [("HorizontalPodAutoscaler", AUTOSCALERS), ("ScaledObject", SCALED_OBJECTS)] {
+        let reference = json!({"spec": {"autoscalerRef": {"kind": kind, "name": NAME}}});
+        server.patch(CANARIES, NAMESPACE, NAME, &reference).unwrap();
+        let copy = |server: &ApiServer| server.get(resource, NAMESPACE, "web-primary");
+        wait(server, "the primary has a scaler of its own", |server| copy(server).is_some()).await;
+        server.patch(resource, NAMESPACE, NAME, &json!({"spec": {"cooldownPeriod": 7}})).unwrap();
+        let is_followed = |copy: Value| copy["spec"]["cooldownPeriod"] == 7;
+        wait(server, "an edit reaches the copy", |server| copy(server).is_some_and(is_followed)).await;
+    }
+    wait(server, "the copy of before is gone", |server| server.get(AUTOSCALERS, NAMESPACE, "web-primary").is_none())
+        .await;
+    server.patch(CANARIES, NAMESPACE, NAME, &json!({"spec": {"autoscalerRef": null}})).unwrap();
+    wait(server, "no copy is left", |server| server.get(SCALED_OBJECTS, NAMESPACE, "web-primary").is_none()).await;
+}
+
 /// A change that is promoted without an analysis.
 async fn next(server: &ApiServer, change: impl FnOnce()) {
     let revision = |status: &Value| status["promoted"]["revision"].clone();
@@ -264,7 +286,8 @@ async fn react(server: ApiServer) {
 /// metadata, and once so that the pass has to be taken again.
 fn disturb(server: &ApiServer) {
     let touched = server.clone();
-    let mut left: Vec<GroupVersionResource> = vec![CANARIES, DAEMON_SETS, DEPLOYMENTS, HTTP_ROUTES, SERVICES];
+    let mut left: Vec<GroupVersionResource> =
+        vec![AUTOSCALERS, CANARIES, DAEMON_SETS, DEPLOYMENTS, HTTP_ROUTES, SCALED_OBJECTS, SERVICES];
     server.set_faults(move |request: &Request| {
         let Some(name) = &request.name else { return Fault::Pass };
         let place = left.iter().position(|kind| kind.plural == request.resource);

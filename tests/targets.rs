@@ -7,6 +7,7 @@ use common::app::{self, NAME};
 use common::cluster::{BROKEN, Cluster};
 use common::configs::config_map;
 use common::prometheus::Says;
+use common::service::{lead_to, service_at_rest, service_canary, with_service};
 use kube::core::cel::Validator;
 use serde_json::{Value, json};
 use serin::workload;
@@ -282,49 +283,6 @@ async fn a_daemon_set_that_could_not_be_rolled_out_is_refused() {
 
 // ---- Services ----
 
-/// The pods of one version of the app, which the user runs.
-fn pods_of(version: &str, image: &str) -> Value {
-    let mut deployment = app::deployment(image);
-    deployment["metadata"]["name"] = format!("web-{version}").into();
-    for path in ["/spec/selector/matchLabels", "/spec/template/metadata/labels"] {
-        deployment.pointer_mut(path).unwrap()["version"] = version.into();
-    }
-    deployment
-}
-
-fn service_canary() -> Value {
-    let mut canary = app::canary();
-    canary["spec"]["targetRef"] = json!({"apiVersion": "v1", "kind": "Service", "name": NAME});
-    canary
-}
-
-/// A cluster with the pods of two versions, and a Service and a route that lead to the first.
-async fn with_service() -> Cluster {
-    let cluster = Cluster::new().await;
-    cluster.put(DEPLOYMENTS, pods_of("v1", "web:1"));
-    cluster.put(DEPLOYMENTS, pods_of("v2", "web:2"));
-    cluster.put(DEPLOYMENTS, pods_of("v3", BROKEN));
-    let mut service = app::service();
-    service["spec"]["selector"] = json!({"app": NAME, "version": "v1"});
-    cluster.put(SERVICES, service);
-    cluster.put(HTTP_ROUTES, app::route());
-    cluster.react();
-    cluster
-}
-
-async fn service_at_rest() -> Cluster {
-    let mut cluster = with_service().await;
-    cluster.put(CANARIES, service_canary());
-    cluster.settle().await;
-    cluster.forget();
-    cluster
-}
-
-/// The user lets the Service lead to another version.
-fn lead_to(cluster: &Cluster, version: &str) {
-    cluster.edit(SERVICES, NAME, |service| service["spec"]["selector"]["version"] = version.into());
-}
-
 /// Where a Service leads.
 fn leads_to(cluster: &Cluster, name: &str) -> Value {
     cluster.get(SERVICES, name)["spec"]["selector"]["version"].clone()
@@ -532,7 +490,8 @@ async fn a_service_is_handed_back() {
     "#);
     assert_eq!(cluster.find(CANARIES, NAME), None);
     cluster.server.collect_garbage();
-    let left = ["deployments/web-v1", "deployments/web-v2", "deployments/web-v3", "httproutes/web", "services/web"];
+    let pods = ["deployments/web-v1", "deployments/web-v2", "deployments/web-v3", "deployments/web-v4"];
+    let left = [&pods[..], &["httproutes/web", "services/web"]].concat();
     assert_eq!(cluster.left(), left);
     assert_eq!(cluster.get(SERVICES, NAME), before);
     assert_eq!(cluster.backends(), "web 1");
@@ -688,6 +647,25 @@ async fn a_canary_cannot_turn_to_another_kind_and_can_still_be_deleted() {
         cluster.settle().await;
         assert_eq!(cluster.find(CANARIES, NAME), None);
         assert_eq!(cluster.replicas(NAME), 3, "{kind}: the Deployment got its pods back");
+        assert_eq!(cluster.backends(), "web 1");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_asks_for_what_its_provider_cannot_do_can_still_be_deleted() {
+    let wrong = [
+        ("", "provider", json!("istio"), "spec.provider: Serin moves traffic with the Gateway API"),
+        ("/analysis", "switchTraffic", json!(true), "spec: switchTraffic moves the app's Service"),
+    ];
+    for (part, field, value, sentence) in wrong {
+        let mut cluster = Cluster::at_rest().await;
+        cluster.edit_spec(|spec| spec.pointer_mut(part).unwrap()[field] = value.clone());
+        cluster.settle().await;
+        assert!(cluster.condition("Stalled").contains(sentence), "{}", cluster.condition("Stalled"));
+        assert_eq!(cluster.backends(), "web-primary 100, web-canary 0", "what serves is left alone");
+        cluster.delete_canary();
+        cluster.settle().await;
+        assert_eq!(cluster.find(CANARIES, NAME), None);
         assert_eq!(cluster.backends(), "web 1");
     }
 }

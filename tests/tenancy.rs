@@ -7,6 +7,7 @@ mod common;
 use common::app::{self, NAME, NAMESPACE};
 use common::cluster::{settings, template};
 use common::prometheus::{Prometheus, Says};
+use common::scalers;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use serin::controller::lease::Leadership;
@@ -15,8 +16,8 @@ use serin::server::Readiness;
 use serin::telemetry::Metrics;
 use serin_testing::workloads::{DeploymentController, accept_routes};
 use serin_testing::{
-    ApiServer, CANARIES, DEPLOYMENTS, Fault, GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, Request, SERVICES,
-    Verb,
+    AUTOSCALERS, ApiServer, CANARIES, DEPLOYMENTS, Fault, GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, Request,
+    SCALED_OBJECTS, SERVICES, Verb,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -60,8 +61,11 @@ async fn only_the_given_namespaces_are_watched_and_written() {
     blog/controllerrevisions
     blog/daemonsets
     blog/deployments
+    blog/endpoints
+    blog/horizontalpodautoscalers
     blog/httproutes
     blog/metrictemplates
+    blog/scaledobjects
     blog/secrets
     blog/services
     shop/alertproviders
@@ -70,8 +74,11 @@ async fn only_the_given_namespaces_are_watched_and_written() {
     shop/controllerrevisions
     shop/daemonsets
     shop/deployments
+    shop/endpoints
+    shop/horizontalpodautoscalers
     shop/httproutes
     shop/metrictemplates
+    shop/scaledobjects
     shop/secrets
     shop/services
     ");
@@ -90,7 +97,7 @@ async fn without_namespaces_one_watch_of_each_kind_covers_all() {
     let requests = cluster.server.requests();
     let watched = |verb| requests.iter().filter(move |request| request.verb == verb);
     assert!(watched(Verb::List).chain(watched(Verb::Watch)).all(|request| request.namespace.is_none()));
-    assert_eq!(watched(Verb::List).count(), 10);
+    assert_eq!(watched(Verb::List).count(), 13);
 }
 
 #[tokio::test]
@@ -135,6 +142,7 @@ async fn canaries_that_the_selector_leaves_out_cost_nothing() {
         let expected = match request.resource.as_str() {
             "canaries" => Some(selector),
             "controllerrevisions" => Some("app.kubernetes.io/managed-by=serin"),
+            "endpoints" => Some("app.kubernetes.io/managed-by=serin,serin.dev/revision"),
             _ => None,
         };
         assert_eq!(asked, expected, "{request:?}");
@@ -275,6 +283,61 @@ async fn the_younger_one_takes_over_when_the_older_turns_to_another_app() {
 }
 
 #[tokio::test]
+async fn two_canaries_do_not_share_an_autoscaler() {
+    let mut cluster = Cluster::new().await;
+    cluster.put(NAMESPACE, AUTOSCALERS, scalers::hpa());
+    cluster.adopt(NAMESPACE, scalers::canary("HorizontalPodAutoscaler"));
+    cluster.later();
+    let mut younger = scalers::canary("HorizontalPodAutoscaler");
+    younger["metadata"]["name"] = "younger".into();
+    younger["spec"]["targetRef"]["name"] = "api".into();
+    cluster.put(NAMESPACE, CANARIES, younger);
+    cluster.start(Tenancy::default());
+    let stalled = cluster.stalled(NAMESPACE, "younger", "TargetTaken").await;
+    insta::assert_snapshot!(stalled, @r"
+    True TargetTaken: HorizontalPodAutoscaler web belongs to Canary web, which had it first: give this one another autoscalerRef, or delete one of the two. When web is gone, this one takes over by itself
+    ");
+    cluster.until(NAMESPACE, NAME, "Initialized").await;
+    cluster.only_its_status_was_written("younger").await;
+}
+
+#[tokio::test]
+async fn what_an_autoscaler_says_of_itself_wakes_nobody() {
+    let mut cluster = Cluster::new().await;
+    cluster.put(NAMESPACE, AUTOSCALERS, scalers::hpa());
+    cluster.adopt(NAMESPACE, scalers::canary("HorizontalPodAutoscaler"));
+    cluster.server.stop_serving(SCALED_OBJECTS);
+    cluster.start(Tenancy::default());
+    cluster.until(NAMESPACE, NAME, "Initialized").await;
+    cluster.at_rest().await;
+    let requests = cluster.server.requests();
+    assert!(!requests.iter().any(|request| request.resource == "scaledobjects"), "nothing waits for KEDA");
+
+    cluster.server.clear_log();
+    let passes = cluster.passes();
+    for pods in 1..=3 {
+        for name in [NAME, "web-primary"] {
+            let says = |scaler: &mut Value| scaler["status"] = json!({"currentReplicas": pods});
+            cluster.server.update(AUTOSCALERS, NAMESPACE, name, says).unwrap();
+        }
+    }
+    sleep(QUIET).await;
+    assert_eq!(cluster.server.requests(), []);
+    assert_eq!(cluster.passes(), passes);
+
+    let began = Instant::now();
+    cluster.server.patch(AUTOSCALERS, NAMESPACE, NAME, &json!({"spec": {"maxReplicas": 8}})).unwrap();
+    let follows = |server: &ApiServer| {
+        server.get(AUTOSCALERS, NAMESPACE, "web-primary").is_some_and(|copy| copy["spec"]["maxReplicas"] == 8)
+    };
+    cluster.wait("an edit reaches the primary's", follows).await;
+    println!("an edit reaches the primary's after {:?}", began.elapsed());
+    sleep(QUIET).await;
+    cluster.server.delete(AUTOSCALERS, NAMESPACE, "web-primary").unwrap();
+    cluster.wait("a copy that somebody deletes is made anew", follows).await;
+}
+
+#[tokio::test]
 async fn who_has_begun_keeps_the_app() {
     let mut cluster = Cluster::new().await;
     let mut older = rival("older");
@@ -370,6 +433,7 @@ struct Cluster {
     server: ApiServer,
     prometheus: Prometheus,
     readiness: Option<Readiness>,
+    metrics: Arc<Metrics>,
     stops: Vec<oneshot::Sender<()>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -388,7 +452,7 @@ impl Cluster {
         server.set_clock(|| "2026-01-01T00:00:00Z".parse().expect("it is a time"));
         let reacting = tokio::spawn(react(server.clone()));
         let prometheus = Prometheus::start().await;
-        Self { server, prometheus, readiness: None, stops: vec![], tasks: vec![reacting] }
+        Self { server, prometheus, readiness: None, metrics: Arc::default(), stops: vec![], tasks: vec![reacting] }
     }
 
     /// What is created from now on is younger.
@@ -409,11 +473,18 @@ impl Cluster {
         let stopped = async { stopped.await.unwrap_or_default() };
         let readiness = Readiness::awaiting("the caches are being filled");
         let leadership = Leadership::lasting(Duration::from_hours(24));
-        let metrics = Arc::new(Metrics::new());
+        self.metrics = Arc::new(Metrics::new());
+        let metrics = Arc::clone(&self.metrics);
         let operator = run(self.server.client(), settings, leadership, metrics, readiness.clone(), stopped);
         self.tasks.push(tokio::spawn(async { drop(operator.await.expect("the controller runs")) }));
         self.stops.push(stop);
         self.readiness = Some(readiness);
+    }
+
+    /// How many passes there were.
+    fn passes(&self) -> Vec<String> {
+        let lines = self.metrics.encode();
+        lines.lines().filter(|line| line.starts_with("serin_pass_duration_seconds_count")).map(str::to_owned).collect()
     }
 
     async fn is_ready(&self) -> bool {

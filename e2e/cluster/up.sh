@@ -224,7 +224,7 @@ apply_definitions() {
   local definitions=$INSTALL/manifests/gateway-api.json
   # Creating is the quicker way; after an interrupted start some exist already.
   kubectl create --validate=false -f "$definitions" || kubectl apply --server-side --force-conflicts --validate=false -f "$definitions"
-  kubectl apply --validate=false -f "$CLUSTER_SOURCE/manifests/base.yaml"
+  kubectl apply --validate=false -f "$CLUSTER_SOURCE/manifests/base.yaml" -f "$CLUSTER_SOURCE/manifests/keda.yaml"
   kubectl wait --for=condition=Established crd --all --timeout=30s
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::canary::Canary;
-use crate::load::{Gateway, Load, Report};
+use crate::load::{Gateway, Load, Record, Report};
 use crate::objects::{Kind, Objects};
 use crate::recording::Recording;
 use crate::status::Status;
@@ -22,6 +22,7 @@ const READY_LIMIT: Duration = Duration::from_mins(2);
 #[derive(Clone, Debug)]
 pub struct Version {
     name: String,
+    image: String,
     fault_percent: u32,
     delay_milliseconds: u32,
     ready: bool,
@@ -47,7 +48,14 @@ pub struct App {
 impl Version {
     #[must_use]
     pub fn good(name: &str) -> Self {
-        Self { name: name.to_owned(), fault_percent: 0, delay_milliseconds: 0, ready: true }
+        let image = "docker.io/local/demo-app:latest".to_owned();
+        Self { name: name.to_owned(), image, fault_percent: 0, delay_milliseconds: 0, ready: true }
+    }
+
+    /// Its image was never built.
+    #[must_use]
+    pub fn without_image(self) -> Self {
+        Self { image: "docker.io/local/demo-app:never-built".to_owned(), ..self }
     }
 
     /// Of a hundred requests, so many fail with 500.
@@ -80,7 +88,7 @@ impl Version {
     fn containers(&self) -> Value {
         json!([{
             "name": "app",
-            "image": "docker.io/local/demo-app:latest",
+            "image": self.image,
             "imagePullPolicy": "IfNotPresent",
             "env": [
                 {"name": "VERSION", "value": self.name},
@@ -149,6 +157,25 @@ impl App {
         Self { workload: Kind::DaemonSet, ..self }
     }
 
+    /// The same, as one client sees it who sends this header.
+    ///
+    /// # Errors
+    /// When it is no header.
+    pub fn seen_with(&self, name: &'static str, value: &str) -> Result<Self> {
+        Ok(Self { gateway: self.gateway.with_header(name, value)?, ..self.clone() })
+    }
+
+    /// The same, as clients within the cluster see it: by the address of its Service.
+    ///
+    /// # Errors
+    /// When there is no such Service, or it has no address.
+    pub async fn seen_within(&self) -> Result<Self> {
+        let service = self.objects.get(Kind::Service, &self.name).await?;
+        let address = service["spec"]["clusterIP"].as_str().context("the Service has an address")?;
+        let address = format!("{address}:80").parse().context("it is one")?;
+        Ok(Self { gateway: Gateway::of_service(address)?, ..self.clone() })
+    }
+
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -174,6 +201,26 @@ impl App {
         self.objects.create(self.workload, self.workload(version, replicas)).await?;
         self.objects.create(Kind::Service, self.service()).await?;
         self.objects.create(Kind::HttpRoute, self.route()).await
+    }
+
+    /// Deploys the app without Service and route.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn deploy_alone(&self, version: &Version, replicas: u32) -> Result<()> {
+        self.objects.create(self.workload, self.workload(version, replicas)).await
+    }
+
+    /// Deploys the app for clients within the cluster only: Prometheus reads its own metrics.
+    ///
+    /// # Errors
+    /// When an object is refused.
+    pub async fn deploy_within(&self, version: &Version, replicas: u32) -> Result<()> {
+        let mut workload = self.workload(version, replicas);
+        let scraped = json!({"prometheus.io/scrape": "true", "prometheus.io/port": "8080"});
+        workload["spec"]["template"]["metadata"]["annotations"] = scraped;
+        self.objects.create(self.workload, workload).await?;
+        self.objects.create(Kind::Service, self.service()).await
     }
 
     /// Waits until all replicas are ready and the gateway knows the way to them.
@@ -322,6 +369,11 @@ impl App {
         self.gateway.burst(&self.host, count, concurrency).await
     }
 
+    /// One request, with everything that is known of its answer.
+    pub async fn ask(&self) -> Record {
+        self.gateway.request(&self.host).await
+    }
+
     /// Starts to record what changes.
     #[must_use]
     pub fn record(&self) -> Recording {
@@ -427,11 +479,12 @@ impl App {
     /// Waits until the canary has no pods.
     ///
     /// # Errors
-    /// When it still has some after the drain delay and the grace period of its pods.
+    /// When it still has some after the drain delay and the grace period of its pods, and the time that a busy kubelet
+    /// takes to notice.
     pub async fn scaled_down(&self) -> Result<()> {
         let what = format!("{}: the canary has no pods", self.name);
         let empty = async || Ok(once(self.replicas(&self.name).await? == (0, 0)));
-        wait_for(&what, Duration::from_secs(30), empty).await
+        wait_for(&what, Duration::from_secs(90), empty).await
     }
 
     /// Waits until the route has a split.

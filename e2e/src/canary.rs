@@ -53,6 +53,25 @@ impl Canary {
         canary.without("stepWeight").without("maxWeight")
     }
 
+    /// So many checks in place of steps.
+    #[must_use]
+    pub fn iterations(self, checks: u32) -> Self {
+        self.analysis("iterations", json!(checks)).without("stepWeight").without("maxWeight")
+    }
+
+    /// Without a gateway: Services alone, and the app's own metrics.
+    #[must_use]
+    pub fn without_route(self) -> Self {
+        let canary = self.spec("provider", json!("kubernetes"));
+        let requests = |code: &str| {
+            let labels = format!("namespace=\"{{{{ namespace }}}}\",app=\"{{{{ target }}}}\"{code}");
+            format!("sum(rate(http_requests_total{{{labels}}}[5s]))")
+        };
+        let query = format!("({} or vector(0)) / {} * 100", requests(",code!~\"5..\""), requests(""));
+        let metric = json!([{"name": "success", "query": query, "thresholdRange": {"min": 99}}]);
+        canary.spec("service", json!({"port": 80, "targetPort": "http"})).analysis("metrics", metric)
+    }
+
     /// What happens after so many checks in a row that gave no verdict.
     #[must_use]
     pub fn on_inconclusive(self, policy: &str, limit: u32) -> Self {
@@ -89,6 +108,13 @@ impl Canary {
         self
     }
 
+    /// Sets a field of the service.
+    #[must_use]
+    pub fn service(mut self, field: &str, value: Value) -> Self {
+        self.spec["service"][field] = value;
+        self
+    }
+
     fn without(mut self, field: &str) -> Self {
         if let Some(analysis) = self.spec["analysis"].as_object_mut() {
             analysis.remove(field);
@@ -102,7 +128,9 @@ impl Canary {
         let mut spec = self.spec.clone();
         let kind = spec["targetRef"]["kind"].as_str().unwrap_or("Deployment").to_owned();
         spec["targetRef"] = json!({"apiVersion": "apps/v1", "kind": kind, "name": name});
-        spec["service"]["hosts"] = json!([host]);
+        if spec["provider"] != "kubernetes" {
+            spec["service"]["hosts"] = json!([host]);
+        }
         json!({
             "apiVersion": "serin.dev/v1beta1",
             "kind": "Canary",

@@ -39,6 +39,14 @@ pub fn prometheus() -> Result<String> {
     required("PROMETHEUS_URL")
 }
 
+/// The address at which pods reach this machine: where Prometheus listens, too.
+///
+/// # Errors
+/// When `PROMETHEUS_URL` is not set, or names no address.
+pub fn node() -> Result<std::net::IpAddr> {
+    Ok(address(&prometheus()?)?.ip())
+}
+
 /// The file to which the API server writes its audit log.
 ///
 /// # Errors

@@ -12,6 +12,7 @@
 //! | [`status`] | what Serin writes into it |
 //! | [`recording`] | every change of an app's route, status and primary, with its time |
 //! | [`load`] | requests and what became of them |
+//! | [`webhooks`] | a server that webhooks are sent to |
 //! | [`cables`] | Serin and Prometheus, to be stopped and started; the audit log |
 
 pub mod app;
@@ -25,3 +26,4 @@ pub mod recording;
 pub mod scenario;
 pub mod status;
 pub mod wait;
+pub mod webhooks;

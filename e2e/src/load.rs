@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +36,10 @@ const MOST_UNDER_WAY: usize = 1_000;
 const HIGHEST_RATE: u32 = 1_000;
 /// An answer of the demo app has less than a hundred bytes.
 const LARGEST_ANSWER: usize = 64 * 1024;
+/// More connections than a load ever has.
+const KEPT_CONNECTIONS: usize = MOST_UNDER_WAY;
+/// Where `e2e/cluster` has its Services: kube-proxy leads there from this machine to pods of this machine.
+const SERVICES: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 0);
 /// So many failures tell what went wrong; the rest is a number.
 const FAILURES_SHOWN: usize = 10;
 
@@ -44,6 +48,7 @@ const FAILURES_SHOWN: usize = 10;
 pub struct Gateway {
     address: SocketAddr,
     client: Client<HttpConnector, Empty<Bytes>>,
+    headers: HeaderMap,
 }
 
 /// A steady stream of requests that runs until it is stopped.
@@ -63,7 +68,7 @@ pub struct Record {
 
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    Answered { status: u16, version: Option<String>, host: Option<String> },
+    Answered { status: u16, version: Option<String>, host: Option<String>, cookies: Vec<String> },
     Broken { error: String },
 }
 
@@ -82,9 +87,28 @@ impl Gateway {
     /// When the address is not on loopback: nothing else may be put under load.
     pub fn new(address: SocketAddr) -> Result<Self> {
         ensure!(address.ip().is_loopback(), "load goes to loopback only, and {address} is elsewhere");
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        Ok(Self { address, client: Client::builder(TokioExecutor::new()).build(connector) })
+        Ok(Self { address, client: client(KEPT_CONNECTIONS), headers: HeaderMap::new() })
+    }
+
+    /// The same for a Service's own address, which is on this machine only: each request has a connection of its own,
+    /// because that is what a Service chooses a pod for.
+    ///
+    /// # Errors
+    /// When the address is not one of the cluster's Services.
+    pub fn of_service(address: SocketAddr) -> Result<Self> {
+        let is_service = matches!(address.ip(), IpAddr::V4(ip) if ip.octets()[..2] == SERVICES.octets()[..2]);
+        ensure!(is_service, "{address} is not within {SERVICES}/16, where the cluster's Services are");
+        Ok(Self { address, client: client(0), headers: HeaderMap::new() })
+    }
+
+    /// The same for a client that sends this header too.
+    ///
+    /// # Errors
+    /// When it is no header.
+    pub fn with_header(&self, name: &'static str, value: &str) -> Result<Self> {
+        let mut gateway = self.clone();
+        gateway.headers.insert(name, value.parse().with_context(|| format!("{value} is no header"))?);
+        Ok(gateway)
     }
 
     /// Sends one request and waits for the whole answer.
@@ -114,10 +138,11 @@ impl Gateway {
     }
 
     async fn exchange(&self, host: &str) -> Result<Outcome> {
-        let request = Request::get(format!("http://{}/", self.address))
+        let mut request = Request::get(format!("http://{}/", self.address))
             .header(HOST, host)
             .body(Empty::new())
             .context("build the request")?;
+        request.headers_mut().extend(self.headers.clone());
         let answer = self.client.request(request).await.context("send the request")?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, LARGEST_ANSWER).collect().await;
@@ -126,8 +151,21 @@ impl Gateway {
             status: head.status.as_u16(),
             version: header(&head.headers, "x-version"),
             host: header(&head.headers, "x-host"),
+            cookies: head
+                .headers
+                .get_all("set-cookie")
+                .iter()
+                .filter_map(|it| it.to_str().ok())
+                .map(Into::into)
+                .collect(),
         })
     }
+}
+
+fn client(idle: usize) -> Client<HttpConnector, Empty<Bytes>> {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    Client::builder(TokioExecutor::new()).pool_max_idle_per_host(idle).build(connector)
 }
 
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -241,6 +279,15 @@ impl Record {
         }
     }
 
+    /// The cookies that the answer sets.
+    #[must_use]
+    pub fn cookies(&self) -> &[String] {
+        match &self.outcome {
+            Outcome::Answered { cookies, .. } => cookies,
+            Outcome::Broken { .. } => &[],
+        }
+    }
+
     /// The pod that answered.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
@@ -256,7 +303,7 @@ impl fmt::Display for Record {
         write!(formatter, "{:.3} after {} ms: ", self.sent, self.elapsed.as_millis())?;
         match &self.outcome {
             Outcome::Broken { error } => formatter.write_str(error),
-            Outcome::Answered { status, version, host } => {
+            Outcome::Answered { status, version, host, cookies: _ } => {
                 let version = version.as_deref().unwrap_or("the gateway itself");
                 write!(formatter, "{status} from {version} {}", host.as_deref().unwrap_or_default())
             }
@@ -365,7 +412,12 @@ mod tests {
     fn record(second: i64, status: u16, version: &str) -> Record {
         let outcome = match status {
             0 => Outcome::Broken { error: "connection refused".to_owned() },
-            _ => Outcome::Answered { status, version: Some(version.to_owned()), host: Some("pod".to_owned()) },
+            _ => Outcome::Answered {
+                status,
+                version: Some(version.to_owned()),
+                host: Some("pod".to_owned()),
+                cookies: vec![],
+            },
         };
         let sent = Timestamp::from_second(second).expect("a small number of seconds");
         Record { sent, elapsed: Duration::from_millis(7), outcome }
@@ -424,6 +476,8 @@ mod tests {
     #[tokio::test]
     async fn load_is_refused_beyond_loopback_and_its_bounds() {
         assert!(Gateway::new("192.0.2.1:80".parse().expect("an address")).is_err());
+        assert!(Gateway::of_service("192.0.2.1:80".parse().expect("an address")).is_err());
+        assert!(Gateway::of_service("10.96.1.2:80".parse().expect("an address")).is_ok());
         let gateway = Gateway::new("127.0.0.1:9".parse().expect("an address")).expect("loopback");
         assert!(Load::start(&gateway, "demo", 0).is_err());
         assert!(Load::start(&gateway, "demo", HIGHEST_RATE + 1).is_err());

@@ -10,14 +10,18 @@ use serde_json::Value;
 /// The kinds of objects that scenarios touch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
+    AlertProvider,
     Canary,
     ConfigMap,
     ControllerRevision,
     DaemonSet,
     Deployment,
     Event,
+    HorizontalPodAutoscaler,
     HttpRoute,
+    MetricTemplate,
     Pod,
+    ScaledObject,
     Secret,
     Service,
 }
@@ -32,14 +36,21 @@ pub struct Objects {
 impl Kind {
     fn resource(self) -> ApiResource {
         let (group, version, kind, plural) = match self {
+            Self::AlertProvider => ("serin.dev", "v1beta1", "AlertProvider", "alertproviders"),
             Self::Canary => ("serin.dev", "v1beta1", "Canary", "canaries"),
             Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
             Self::ControllerRevision => ("apps", "v1", "ControllerRevision", "controllerrevisions"),
             Self::DaemonSet => ("apps", "v1", "DaemonSet", "daemonsets"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::Event => ("events.k8s.io", "v1", "Event", "events"),
+            // The newest version that the cluster of these scenarios knows.
+            Self::HorizontalPodAutoscaler => {
+                ("autoscaling", "v2beta2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+            }
             Self::HttpRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+            Self::MetricTemplate => ("serin.dev", "v1beta1", "MetricTemplate", "metrictemplates"),
             Self::Pod => ("", "v1", "Pod", "pods"),
+            Self::ScaledObject => ("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
             Self::Secret => ("", "v1", "Secret", "secrets"),
             Self::Service => ("", "v1", "Service", "services"),
         };
@@ -130,6 +141,16 @@ impl Objects {
             Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => Ok(Some(status.message)),
             Err(error) => Err(error).with_context(|| format!("create {kind:?}")),
         }
+    }
+
+    /// What the API server would store, if the object were created; nothing is.
+    ///
+    /// # Errors
+    /// When the object is none, or the API server refuses it.
+    pub async fn try_out(&self, kind: Kind, object: Value) -> Result<Value> {
+        let parameters = PostParams { dry_run: true, ..PostParams::default() };
+        let stored = self.api(kind).create(&parameters, &parse(object)?).await;
+        json(stored.with_context(|| format!("try {kind:?} out"))?)
     }
 
     /// # Errors

@@ -197,7 +197,7 @@ pub struct TargetRef {
     sentences::SCALER_QUERIES,
 ))]
 pub struct AutoscalerRef {
-    /// `autoscaling/v2` or `keda.sh/v1alpha1`.
+    /// `autoscaling/v2` or `keda.sh/v1alpha1`. It is read and written in the best version that the cluster has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
     /// `HorizontalPodAutoscaler` or `ScaledObject`.

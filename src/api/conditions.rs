@@ -2,6 +2,7 @@
 //!
 //! Invariant: Promoted turns False in the write that first sees a new version, so waiting for it has no race.
 
+use super::status::short;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -32,7 +33,7 @@ pub fn set_conditions(old: &[Condition], summary: &Summary, generation: Option<i
             type_: kind.to_owned(),
             status: status.to_owned(),
             reason: summary.reason.clone(),
-            message: summary.message.clone(),
+            message: short(&summary.message),
             observed_generation: generation,
             last_transition_time: before.map_or(Time(now), |condition| condition.last_transition_time.clone()),
         }

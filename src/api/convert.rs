@@ -1,6 +1,5 @@
 //! Spec → Plan, and State ⇄ status: parse, do not validate.
 
-mod not_yet;
 mod plan;
 mod record;
 mod refusals;

@@ -139,7 +139,7 @@ pub struct Rewrite {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub authority: Option<String>,
-    /// What `uri` replaces. Default: ReplaceFullPath.
+    /// What `uri` replaces. Default: `ReplaceFullPath`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<RewriteType>,
 }

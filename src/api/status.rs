@@ -122,6 +122,19 @@ pub struct CanaryStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// How long a sentence can be, in bytes. What somebody wrote is in some of them, and an object must fit into etcd, which
+/// takes a megabyte and a half.
+const LONGEST_SENTENCE: usize = 2048;
+
+/// The sentence, with its end left out if it is too long.
+pub(super) fn short(sentence: &str) -> String {
+    if sentence.len() <= LONGEST_SENTENCE {
+        return sentence.to_owned();
+    }
+    let end = (0..LONGEST_SENTENCE).rev().find(|end| sentence.is_char_boundary(*end)).unwrap_or_default();
+    format!("{}…", &sentence[..end])
+}
+
 /// What is waited for.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 pub struct WaitingStatus {

@@ -2,6 +2,7 @@
 
 use super::metric_template::LocalRef;
 use super::sentences;
+use crate::domain::Hook;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,21 @@ pub enum WebhookType {
 }
 
 impl WebhookType {
+    /// What it is asked; nothing when it is only told.
+    #[must_use]
+    pub fn hook(self) -> Option<Hook> {
+        match self {
+            Self::Unset | Self::Rollout => Some(Hook::Rollout),
+            Self::ConfirmRollout => Some(Hook::ConfirmRollout),
+            Self::PreRollout => Some(Hook::PreRollout),
+            Self::ConfirmTrafficIncrease => Some(Hook::ConfirmTrafficIncrease),
+            Self::ConfirmPromotion => Some(Hook::ConfirmPromotion),
+            Self::PostRollout => Some(Hook::PostRollout),
+            Self::Rollback => Some(Hook::Rollback),
+            Self::Event => None,
+        }
+    }
+
     /// Its name, as it is written.
     #[must_use]
     pub fn name(self) -> &'static str {

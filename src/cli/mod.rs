@@ -3,6 +3,7 @@
 mod alerts;
 mod client;
 mod crds;
+mod egress;
 mod run;
 mod signals;
 mod tenancy;

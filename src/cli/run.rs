@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::alerts::Alerts;
+use super::egress::Egress;
 use super::signals::Stop;
 use super::tenancy::Tenancy;
 use super::{client, values};
@@ -91,6 +92,14 @@ pub(super) struct Run {
     #[arg(long, env = "SERIN_CONCURRENCY", value_name = "NUMBER", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
+
+    /// How many webhooks are called at the same time, for all Canaries together, from 1 to 4096.
+    #[arg(long, env = "SERIN_WEBHOOK_CONCURRENCY", value_name = "NUMBER", default_value_t = 256)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
+    webhook_concurrency: u16,
+
+    #[command(flatten)]
+    egress: Egress,
 
     #[command(flatten)]
     tenancy: Tenancy,
@@ -191,6 +200,8 @@ impl Run {
             config_tracking: self.enable_config_tracking,
             concurrency: usize::from(self.concurrency),
             tenancy: self.tenancy.settings(),
+            webhook_concurrency: usize::from(self.webhook_concurrency),
+            allowed_egress: self.egress.allowed(),
             alerts: self.alerts.settings(),
         }
     }
@@ -337,6 +348,8 @@ mod tests {
             config_tracking: true,
             concurrency: 64,
             tenancy: controller::Tenancy::default(),
+            webhook_concurrency: 256,
+            allowed_egress: controller::AllowedHosts::default(),
             alerts: controller::AlertSettings::default(),
         };
         assert_eq!(settings, expected);
@@ -365,6 +378,7 @@ mod tests {
             ("--query-timeout=0s", "write for example 5s"),
             ("--concurrency=0", "1..=1024"),
             ("--concurrency=1025", "1..=1024"),
+            ("--webhook-concurrency=0", "1..=4096"),
             ("--metrics-server=prometheus:9090", "write for example http://prometheus:9090"),
             ("--selector-labels=", "write for example app,app.kubernetes.io/name"),
             ("--include-label-prefix=team*", "* alone means all"),

@@ -98,6 +98,17 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
     }
 }
 
+/// A host without a port, or several at once with `*`.
+pub(super) fn host_pattern(text: &str) -> Result<String, String> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || "-._*".contains(letter);
+    let is_address = text.parse::<std::net::IpAddr>().is_ok();
+    if is_address || (!text.is_empty() && text.chars().all(is_part)) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not a host; write for example *.example.com, without a scheme and a port"))
+    }
+}
+
 /// A label selector as `kubectl --selector` takes it. The API server has the last word on it, but says it only when
 /// everything is running.
 pub(super) fn label_selector(text: &str) -> Result<String, String> {

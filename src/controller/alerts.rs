@@ -10,9 +10,10 @@ pub use settings::AlertSettings;
 
 use super::context::Context;
 use super::rollout::Rollout;
-use crate::api::{AlertSeverity, Canary, InvalidSpec};
-use crate::domain::{Note, Outcome};
-use crate::notify::{Message, Severity};
+use super::webhooks;
+use crate::api::{AlertSeverity, Canary, InvalidSpec, Webhook, WebhookType};
+use crate::domain::{Answers, Hook, Note, Outcome, Reason, Reply};
+use crate::notify::{Message, Severity, hook};
 use kube::ResourceExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,6 +30,15 @@ pub(super) enum Recipient {
     },
     /// A channel that the operator's flags name; each is there once.
     Default(&'static str),
+    /// A Canary's own webhook.
+    Webhook {
+        /// The Canary's namespace.
+        namespace: String,
+        /// The Canary.
+        canary: String,
+        /// The webhook's name.
+        name: String,
+    },
 }
 
 /// One alert on its way.
@@ -36,27 +46,56 @@ pub(super) enum Recipient {
 pub(super) struct Alert {
     pub(super) to: Recipient,
     pub(super) message: Arc<Message>,
+    /// What a webhook is told, as it was written when it happened.
+    pub(super) call: Option<Box<(Webhook, hook::Call)>>,
 }
 
 /// Puts an alert for every note, and every recipient that wants to know of it, into the outbox.
-pub(super) fn raise(context: &Context, rollout: &Rollout, canary: &Canary, notes: &[Note], outcome: Option<&Outcome>) {
+pub(super) fn raise(context: &Context, rollout: &Rollout, canary: &Canary, notes: &[Note], answers: &Answers) {
     let Some(outbox) = &context.outbox else { return };
     for note in notes {
+        let message = Arc::new(message(context, rollout, canary, note, answers.outcome.as_ref()));
+        for (to, call) in listeners(canary, note, &message) {
+            outbox.put(Alert { to, message: Arc::clone(&message), call: Some(Box::new(call)) });
+        }
+        if is_muted(canary, note, answers) {
+            continue;
+        }
         let mut recipients = recipients(outbox.settings(), canary, Severity::of(note));
         recipients.retain(|recipient| match recipient {
             Recipient::Provider { namespace, .. } => {
                 context.settings.tenancy.may_refer(&rollout.key.namespace, namespace).is_ok()
             }
-            Recipient::Default(_) => true,
+            Recipient::Default(_) | Recipient::Webhook { .. } => true,
         });
-        if recipients.is_empty() {
-            continue;
-        }
-        let message = Arc::new(message(context, rollout, canary, note, outcome));
         for to in recipients {
-            outbox.put(Alert { to, message: Arc::clone(&message) });
+            outbox.put(Alert { to, message: Arc::clone(&message), call: None });
         }
     }
+}
+
+/// The webhooks that are told of everything, and what they are told.
+fn listeners(canary: &Canary, note: &Note, message: &Message) -> Vec<(Recipient, (Webhook, hook::Call))> {
+    let webhooks = canary.spec.analysis.iter().flat_map(|analysis| &analysis.webhooks);
+    let listening = webhooks.filter(|webhook| webhook.when() == WebhookType::Event);
+    let told = listening.map(|webhook| {
+        let id = hook::Id::of(&[&message.id, &webhook.name]);
+        let call = hook::Call { id, ..webhooks::call(canary, webhook, 0) };
+        let (namespace, canary, name) = (message.namespace.clone(), message.canary.clone(), webhook.name.clone());
+        let to = Recipient::Webhook { namespace, canary, name };
+        (to, (webhook.clone(), call.telling(&note.text, note.warning, message.time)))
+    });
+    told.collect()
+}
+
+/// Whether a note is about gates of which nobody wants to be alerted.
+fn is_muted(canary: &Canary, note: &Note, answers: &Answers) -> bool {
+    let about_gate = matches!(note.reason, Reason::GateClosed | Reason::GateOpened);
+    let gates = [Hook::ConfirmRollout, Hook::ConfirmTrafficIncrease, Hook::ConfirmPromotion];
+    let replies: Vec<_> = gates.iter().filter_map(|gate| answers.hooks.get(gate)).flatten().collect();
+    let webhooks = || canary.spec.analysis.iter().flat_map(|analysis| &analysis.webhooks);
+    let is_mute = |reply: &&Reply| webhooks().any(|webhook| webhook.name == reply.name && webhook.mute_alert);
+    about_gate && !replies.is_empty() && replies.iter().all(is_mute)
 }
 
 /// Whether a Canary may use the providers that its alerts refer to.
@@ -149,6 +188,7 @@ mod tests {
         let name = |recipient| match recipient {
             Recipient::Provider { namespace, name } => format!("{namespace}/{name}"),
             Recipient::Default(channel) => channel.to_owned(),
+            Recipient::Webhook { name, .. } => name,
         };
         recipients(settings, &canary(alerts), severity).into_iter().map(name).collect()
     }

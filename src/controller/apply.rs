@@ -12,10 +12,11 @@ use super::rollout::Rollout;
 use crate::api::Canary;
 use crate::domain::{Farewell, Phase, Plan, Routing, State, Traffic, Weight};
 use crate::object;
-use crate::workload::{self, Selector, Wanted};
+use crate::workload::{self, Replicas, Selector, Wanted};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 /// How often a write is tried against somebody who writes the same object all the time.
 const ATTEMPTS: usize = 5;
@@ -30,45 +31,42 @@ pub(super) struct Intent<'a> {
     pub(super) state: &'a State,
     pub(super) found: &'a Found,
     pub(super) now: Timestamp,
+    /// Set once it is known that the recorded state was the newest one in this pass: because the pass has recorded it, or
+    /// because it has asked. A record that does not change is written by nobody, so nothing else would tell.
+    pub(super) newest: OnceCell<()>,
 }
 
 impl Intent<'_> {
     /// Makes it true. Traffic that is to leave the canary leaves first, and waits for nothing else.
     pub(super) async fn carry_out(&self) -> Result<(), Error> {
         let selector = self.found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
-        if self.is_retreat() {
+        if is_retreat(self.rollout, self.plan, self.state, self.found) {
             self.route().await?;
         }
         if let (Some(selector), Some(target)) = (selector, &self.found.target) {
             self.services(selector, target).await?;
             self.primary(target).await?;
+            self.copy_of_scaler(selector).await?;
             self.copies().await?;
             self.apex(selector, target).await?;
         }
         self.route().await?;
+        // A scaler that starts pods goes to rest before they are stopped, and wakes up before they are started.
+        self.pause_scaler().await?;
         if let Some(target) = &self.found.target {
             self.scale(target).await?;
         }
-        Ok(())
-    }
-
-    fn is_retreat(&self) -> bool {
-        let shown = match self.rollout.mesh.observe(&self.rollout.routed, &self.found.routes) {
-            Routing::Split(weight, _) => weight,
-            Routing::Mixed => Weight::FULL,
-            Routing::Missing | Routing::Whole(_) | Routing::Unusable(_) => Weight::ZERO,
-        };
-        matches!(self.state.traffic(self.plan), Traffic::Split(split) if split.weight < shown)
+        self.former_scalers().await
     }
 
     async fn route(&self) -> Result<(), Error> {
         let Rollout { mesh, routed, .. } = self.rollout;
-        let traffic = self.state.traffic(self.plan);
+        let wanted = self.rollout.wanted(self.state, self.state.traffic(self.plan));
         for (place, key) in self.rollout.routes().iter().enumerate() {
             let render = |found: Option<&Value>| {
                 let mut all = self.found.routes.clone();
                 all[place] = found.cloned();
-                Ok(mesh.render(routed, traffic, &all).swap_remove(place).map(|object| self.handed_on(object)))
+                Ok(mesh.render(routed, &wanted, &all).swap_remove(place).map(|object| self.handed_on(object)))
             };
             self.converge(key, self.found.routes[place].as_ref(), render).await?;
         }
@@ -93,12 +91,24 @@ impl Intent<'_> {
         let Some(revision) = self.state.primary_revision() else { return Ok(()) };
         let record = self.context.cache.get(&self.rollout.record(revision));
         let template = record.as_ref().and_then(workload::recorded_template);
-        let wanted = Wanted { revision, template: template.as_ref(), replicas: self.state.replicas };
+        let wanted = Wanted { revision, template: template.as_ref(), replicas: self.replicas() };
         let render = |found: Option<&Value>| {
             let primary = self.rollout.workload.primary(&self.rollout.app, target, found, wanted);
             primary.map(|primary| Some(self.kept(primary))).map_err(Error::Render)
         };
         self.converge(&self.rollout.primary(), self.found.primary.as_ref(), render).await
+    }
+
+    /// An autoscaler has its way with the primary, but for the pods that it is about to need.
+    fn replicas(&self) -> Replicas {
+        let first = self.state.replicas;
+        match &self.found.scaling {
+            None => Replicas::Exactly(first),
+            Some(scaling) => {
+                let most = scaling.most(self.rollout);
+                Replicas::Autoscaled { first: first.min(most), floor: self.state.floor().min(most) }
+            }
+        }
     }
 
     /// The copies of configs go where the primary goes.
@@ -136,7 +146,7 @@ impl Intent<'_> {
     }
 
     /// An object that goes on serving without its Canary belongs to the target, and goes with it.
-    fn kept(&self, mut object: Value) -> Value {
+    pub(super) fn kept(&self, mut object: Value) -> Value {
         if let Some(heir) = self.heir() {
             object::disown(&mut object, &self.rollout.uid, Some(&heir));
         }
@@ -157,18 +167,21 @@ impl Intent<'_> {
     }
 
     /// Makes one object what `render` says, beginning from what was found.
-    async fn converge(
+    pub(super) async fn converge(
         &self,
         key: &Key,
         found: Option<&Value>,
         render: impl Fn(Option<&Value>) -> Result<Option<Value>, Error>,
     ) -> Result<(), Error> {
         // What this pass itself has written is newer than what it looked at.
-        let mut found = self.context.cache.newest(key, found.cloned());
+        let mut found = self.context.cache.newer(key, found.cloned());
         for _ in 0..ATTEMPTS {
             let Some(wanted) = render(found.as_ref())? else { return Ok(()) };
+            if found.as_ref() == Some(&wanted) {
+                return Ok(());
+            }
+            self.newest.get_or_try_init(|| self.still_newest()).await?;
             let written = match &found {
-                Some(found) if *found == wanted => return Ok(()),
                 Some(found) => self.context.change(key, found, &wanted).await,
                 // Whoever deletes everything, or the whole namespace, wants nothing made anew.
                 None if matches!(self.state.phase, Phase::Terminating { .. }) => return Ok(()),
@@ -189,13 +202,24 @@ impl Intent<'_> {
 
     /// Whether the recorded state still is the newest: an instance that stood still must not undo what came after.
     async fn still_newest(&self) -> Result<(), Error> {
-        let key = &self.rollout.key;
-        let now = self.context.read(key).await?;
-        let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
-        if version == self.canary.resource_version().as_deref() {
-            Ok(())
-        } else {
-            Err(Error::Supersede(key.to_string()))
-        }
+        still_newest(self.context, self.rollout, self.canary).await
     }
+}
+
+/// Whether traffic is to leave the canary that is still led there, by the record or by somebody else.
+pub(super) fn is_retreat(rollout: &Rollout, plan: &Plan, state: &State, found: &Found) -> bool {
+    let shown = match rollout.mesh.observe(&rollout.routed, &found.routes) {
+        Routing::Split(weight, _) => weight,
+        Routing::Mixed => Weight::FULL,
+        Routing::Missing | Routing::Whole(_) | Routing::Unusable(_) => Weight::ZERO,
+    };
+    matches!(state.traffic(plan), Traffic::Split(split) if split.weight < shown)
+}
+
+/// Whether a Canary still is what was read or written last.
+pub(super) async fn still_newest(context: &Context, rollout: &Rollout, canary: &Canary) -> Result<(), Error> {
+    let key = &rollout.key;
+    let now = context.read(key).await?;
+    let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
+    if version == canary.resource_version().as_deref() { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
 }

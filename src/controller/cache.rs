@@ -4,6 +4,7 @@
 
 use super::claims::Claims;
 use super::configs::Followed;
+use super::orders;
 use super::scoped::Scoped;
 use super::tenancy::Scope;
 use crate::api::Canary;
@@ -42,6 +43,7 @@ impl fmt::Display for Key {
 #[derive(Default)]
 pub struct Cache {
     watched: BTreeMap<String, Scoped<Store<DynamicObject>>>,
+    resources: BTreeMap<String, ApiResource>,
     claims: Scoped<Arc<Claims>>,
     written: Mutex<HashMap<Key, (Value, Instant)>>,
     /// The configs of versions.
@@ -56,7 +58,13 @@ impl Cache {
 
     /// Reads objects of this kind from a watch of one scope.
     pub fn add_within(&mut self, scope: Scope, resource: ApiResource, store: Store<DynamicObject>) {
-        self.watched.entry(resource.kind).or_default().insert(scope, store);
+        self.watched.entry(resource.kind.clone()).or_default().insert(scope, store);
+        self.resources.insert(resource.kind.clone(), resource);
+    }
+
+    /// A kind in the version in which it is watched; nothing when it is not.
+    pub fn resource(&self, kind: &str) -> Option<&ApiResource> {
+        self.resources.get(kind)
     }
 
     /// Reads from here which Canaries of a scope are about which names.
@@ -96,11 +104,13 @@ impl Cache {
         self.watched.get(&key.resource.kind)?.within(&key.namespace)?.get(&reference)
     }
 
-    /// All objects of a kind for which `matches` holds, as the watch shows them.
+    /// All objects of a kind for which `matches` holds, as the watch shows them, by name.
     pub fn list(&self, kind: &str, matches: impl Fn(&DynamicObject) -> bool) -> Vec<Value> {
         let stores = self.watched.get(kind).into_iter().flat_map(Scoped::all);
-        let found = stores.flat_map(|store| store.state_filter(&matches));
-        found.filter_map(|object| serde_json::to_value(&*object).ok()).collect()
+        let mut found: Vec<_> = stores.flat_map(|store| store.state_filter(&matches)).collect();
+        // A store has no order, and what is written must not depend on that.
+        found.sort_by_key(|object| (object.namespace(), object.name_any()));
+        found.into_iter().filter_map(|object| serde_json::to_value(&*object).ok()).collect()
     }
 
     /// Remembers what the API server answered to a write.
@@ -110,7 +120,18 @@ impl Cache {
         written.insert(key, (object, Instant::now()));
     }
 
-    /// The newer of what a watch shows and what was written.
+    /// The newer of what a pass has looked at and what was written since. A pass may have looked at what was written, so
+    /// nothing is forgotten here: the watch may still be behind it.
+    pub(super) fn newer(&self, key: &Key, found: Option<Value>) -> Option<Value> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        match (written.get(key), found) {
+            (Some((ours, _)), Some(found)) if version(&found) >= version(ours) => Some(found),
+            (Some((ours, at)), found) if found.is_some() || at.elapsed() <= WATCH_LAG => Some(ours.clone()),
+            (_, found) => found,
+        }
+    }
+
+    /// The newer of what a watch shows and what was written, which is forgotten once the watch shows it.
     pub fn newest(&self, key: &Key, watched: Option<Value>) -> Option<Value> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((ours, at)) = written.get(key) else { return watched };
@@ -136,6 +157,11 @@ pub fn slim(object: &mut DynamicObject) {
     object.managed_fields_mut().clear();
 }
 
+/// The same for a Canary, of which is looked at who gave an order.
+pub fn slim_canary(canary: &mut impl ResourceExt) {
+    orders::slim_managers(canary.managed_fields_mut());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +185,16 @@ mod tests {
         assert_eq!(cache.newest(&key(), None), Some(at("10")), "created a moment ago");
         assert_eq!(cache.newest(&key(), Some(at("11"))), Some(at("11")));
         assert_eq!(cache.newest(&key(), Some(at("9"))), Some(at("9")), "a write is forgotten once the watch shows it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_that_looks_at_its_own_write_does_not_forget_it() {
+        let cache = Cache::default();
+        cache.wrote(key(), at("10"));
+        assert_eq!(cache.newer(&key(), Some(at("10"))), Some(at("10")));
+        assert_eq!(cache.newest(&key(), Some(at("9"))), Some(at("10")), "the watch is still behind");
+        assert_eq!(cache.newer(&key(), Some(at("9"))), Some(at("10")));
+        assert_eq!(cache.newer(&key(), Some(at("11"))), Some(at("11")));
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A Canary that may be unreadable: a broken object must not stop the others.
-pub(super) type Guarded = DeserializeGuard<Canary>;
+pub type Guarded = DeserializeGuard<Canary>;
 
 /// What Serin's own objects have behind the app's name.
 const SUFFIXES: [&str; 2] = ["-primary", "-canary"];
@@ -32,6 +32,8 @@ pub(super) struct Claim {
     kind: String,
     target: String,
     service: String,
+    /// Kind and name of the autoscaler.
+    scaler: Option<(String, String)>,
 }
 
 impl Claim {
@@ -46,6 +48,7 @@ impl Claim {
             kind: target.kind.clone(),
             target: target.name.clone(),
             service: canary.spec.service.name.as_ref().unwrap_or(&target.name).clone(),
+            scaler: canary.spec.autoscaler_ref.as_ref().map(|scaler| (scaler.kind.clone(), scaler.name.clone())),
         }
     }
 
@@ -70,12 +73,16 @@ impl Claim {
     pub(super) fn objects(&self) -> impl Iterator<Item = (&str, String)> {
         let of_target = ["", "-primary"].map(|suffix| (self.kind.as_str(), format!("{}{suffix}", self.target)));
         let of_service = ["", "-primary", "-canary"].map(|suffix| ("Service", format!("{}{suffix}", self.service)));
-        of_target.into_iter().chain(of_service)
+        let scaler = self.scaler.as_ref();
+        let of_scaler =
+            scaler.map(|(kind, name)| ["", "-primary"].map(|suffix| (kind.as_str(), format!("{name}{suffix}"))));
+        of_target.into_iter().chain(of_scaler.into_iter().flatten()).chain(of_service)
     }
 
     /// The names that lead to it.
     fn names(&self) -> BTreeSet<&str> {
-        [self.target.as_str(), self.service.as_str()].into()
+        let scaler = self.scaler.as_ref().map(|(_, name)| name.as_str());
+        [self.target.as_str(), self.service.as_str()].into_iter().chain(scaler).collect()
     }
 }
 
@@ -288,7 +295,7 @@ mod tests {
         let claims = Claims::default();
         let web = canary("one", "web", Some("shop"), 1);
         claims.apply(&Event::Apply(web));
-        let cases = [
+        let cases = vec![
             (canary("two", "web", None, 2), Some(("Deployment", "web"))),
             (canary("two", "api", Some("shop"), 2), Some(("Service", "shop"))),
             (canary("two", "web-primary", None, 2), Some(("Deployment", "web-primary"))),

@@ -30,8 +30,7 @@ pub(super) async fn finalizer(
     if canary.finalizers().iter().any(|name| name == FINALIZER) == present {
         return Ok(canary.clone());
     }
-    let decode = |source| Error::Decode { object: rollout.key.to_string(), source };
-    let found = serde_json::to_value(canary).map_err(decode)?;
+    let found = as_object(rollout, canary)?;
     let mut finalizers: Vec<_> = canary.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
     if present {
         finalizers.push(FINALIZER.to_owned());
@@ -39,7 +38,12 @@ pub(super) async fn finalizer(
     let mut wanted = found.clone();
     object::set(&mut wanted, &["metadata", "finalizers"], finalizers.into());
     let changed = context.change(&rollout.key, &found, &wanted).await?;
-    serde_json::from_value(changed).map_err(decode)
+    serde_json::from_value(changed).map_err(|source| Error::Decode { object: rollout.key.to_string(), source })
+}
+
+/// The Canary as an object like any other.
+pub(super) fn as_object(rollout: &Rollout, canary: &Canary) -> Result<Value, Error> {
+    serde_json::to_value(canary).map_err(|source| Error::Decode { object: rollout.key.to_string(), source })
 }
 
 /// Makes sure that every version that `state` names is on record, as far as it can still be seen.
@@ -82,7 +86,7 @@ async fn version(
     configs::copies(context, rollout, configs).await?;
     match context.create(&key, &workload::record(&rollout.app, revision, template, configs, generation)).await {
         Ok(_) => Ok(()),
-        Err(error) if error.code() == Some(409) => Ok(()),
+        Err(error) if error.is_there() => Ok(()),
         Err(error) => Err(error),
     }
 }

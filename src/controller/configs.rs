@@ -162,7 +162,7 @@ pub(super) async fn copies(
         let Some(original) = original.filter(same) else { return Err(Error::Supersede(source.to_string())) };
         match context.copy(&key, &copy(&rollout.app, config, &name, &original)).await {
             Ok(()) => {}
-            Err(error) if error.code() == Some(409) => {}
+            Err(error) if error.is_there() => {}
             Err(error) => return Err(error),
         }
     }

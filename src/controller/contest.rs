@@ -7,6 +7,7 @@ use super::claims::Claim;
 use super::context::Context;
 use super::rollout::Rollout;
 use crate::api::Canary;
+use crate::workload::autoscaler;
 
 /// Why a Canary's app is another's, as a sentence; nothing when it may go on.
 pub(super) fn taken(context: &Context, rollout: &Rollout, canary: &Canary) -> Option<String> {
@@ -34,8 +35,9 @@ pub(super) fn taken(context: &Context, rollout: &Rollout, canary: &Canary) -> Op
 }
 
 fn taken_by(kind: &str, name: &str, holder: &str) -> String {
+    let field = if autoscaler::by_kind(kind).is_some() { "autoscalerRef" } else { "targetRef or service.name" };
     format!(
-        "{kind} {name} belongs to Canary {holder}, which had it first: give this one another targetRef or service.name, \
+        "{kind} {name} belongs to Canary {holder}, which had it first: give this one another {field}, \
          or delete one of the two. When {holder} is gone, this one takes over by itself"
     )
 }

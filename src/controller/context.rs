@@ -2,22 +2,28 @@
 //!
 //! Invariant: no write leaves without certain leadership, and no call without a deadline.
 
-use super::alerts::Outbox;
-use super::cache::{Cache, Key};
+use super::alerts::{Deliveries, Outbox};
+use super::cache::{Cache, Key, slim, slim_canary};
+use super::claims::Guarded;
 use super::clock::Clock;
+use super::egress::Egress;
 use super::error::Error;
 use super::lease::Leadership;
+use super::news::News;
+use super::observe::Network;
 use super::scoped::Scoped;
 use super::settings::Settings;
 use super::tenancy::Scope;
-use crate::api::{Canary, Defaults, MetricTemplate};
+use super::webhooks::Caller;
+use crate::api::{AlertProvider, Canary, Defaults, MetricTemplate};
 use crate::telemetry::Metrics;
+use crate::workload::autoscaler;
 use crate::workload::configs::Kind;
 use futures::future::join_all;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DynamicObject, GetParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, Resource};
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -48,8 +54,16 @@ pub struct Context {
     pub cache: Cache,
     /// Query templates.
     pub templates: Scoped<Store<MetricTemplate>>,
-    /// Connections to metric providers: with, and without a look at certificates.
-    pub http: [reqwest::Client; 2],
+    /// Requests to others than the API server.
+    pub egress: Egress,
+    /// Metric providers.
+    pub network: Arc<dyn Network>,
+    /// Calls webhooks.
+    pub caller: Arc<Caller>,
+    /// The Canaries, as the watch shows them.
+    pub canaries: Scoped<Store<Guarded>>,
+    /// What passes that wait are told.
+    pub news: Arc<News>,
     /// Takes alerts; without one nobody is told.
     pub outbox: Option<Outbox>,
     /// Time.
@@ -65,23 +79,25 @@ pub struct Context {
 }
 
 impl Context {
-    /// # Errors
-    /// When the connections to metric providers cannot be set up.
+    /// Nothing is known yet, and nobody is told.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is another thing that all passes share")]
     pub fn new(
         client: Client,
+        egress: Egress,
         settings: Settings,
         leadership: Leadership,
         metrics: Arc<Metrics>,
         cache: Cache,
         templates: impl Into<Scoped<Store<MetricTemplate>>>,
         clock: Clock,
-    ) -> Result<Self, Error> {
-        let connections = |insecure| {
-            let built = crate::metrics::prometheus::connections(insecure).build();
-            built.map_err(|error| Error::Start(format!("no HTTP client: {error}")))
-        };
-        Ok(Self {
-            http: [connections(false)?, connections(true)?],
+    ) -> Self {
+        Self {
+            caller: Arc::new(Caller::new(client.clone(), egress.clone(), settings.webhook_concurrency)),
+            network: Arc::new(egress.clone()),
+            egress,
+            canaries: Scoped::default(),
+            news: Arc::default(),
             filled: watch::Sender::default(),
             slots: Semaphore::new(settings.concurrency),
             waiting: AtomicUsize::new(0),
@@ -94,7 +110,22 @@ impl Context {
             clock,
             outbox: None,
             failures: Mutex::default(),
-        })
+        }
+    }
+
+    /// Begins to tell.
+    #[must_use]
+    pub fn open_outbox(&mut self, providers: impl Into<Scoped<Store<AlertProvider>>>) -> Deliveries {
+        let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
+        let (outbox, deliveries) = Outbox::open(
+            client,
+            &self.settings.alerts,
+            providers,
+            (self.egress.clone(), Arc::clone(&self.caller)),
+            metrics,
+        );
+        self.outbox = Some(outbox);
+        deliveries
     }
 
     /// What the flags say where a spec does not.
@@ -117,6 +148,16 @@ impl Context {
         let watched = serde_json::to_value(canary).map_err(decode)?;
         let newest = self.cache.newest(&key, Some(watched)).unwrap_or_default();
         serde_json::from_value(newest).map_err(decode)
+    }
+
+    /// The Canary as the watch shows it now; nothing when it is gone or cannot be read any more.
+    #[must_use]
+    pub fn watched(&self, canary: &Canary) -> Option<Canary> {
+        let key = canary_key(canary);
+        // Where no watch is, nothing is known but what was given.
+        let Some(watched) = self.canaries.within(&key.namespace) else { return Some(canary.clone()) };
+        let guard = watched.get(&ObjectRef::new(&key.name).within(&key.namespace))?;
+        self.newest(guard.0.as_ref().ok()?).ok()
     }
 
     /// Reads an object from the API server itself.
@@ -201,7 +242,12 @@ impl Context {
         let key = canary_key(canary);
         let api: Api<Canary> = Api::namespaced(self.client.clone(), &key.namespace);
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        let canary = self.write("record", &key, api.replace_status(&key.name, &parameters, canary)).await?;
+        // What is left of these would be taken for a wish to have no others.
+        let mut canary = canary.clone();
+        canary.metadata.managed_fields = None;
+        let recorded = api.replace_status(&key.name, &parameters, &canary);
+        let mut canary = self.write("record", &key, recorded).await?;
+        slim_canary(&mut canary);
         let value =
             serde_json::to_value(&canary).map_err(|source| Error::Decode { object: key.to_string(), source })?;
         self.cache.wrote(key, value);
@@ -350,9 +396,16 @@ fn collection(key: &Key) -> kube::core::Request {
 
 fn as_value(key: &Key, object: &DynamicObject) -> Result<Value, Error> {
     let mut object = object.clone();
-    super::cache::slim(&mut object);
+    if key.resource.kind == Canary::kind(&()) {
+        slim_canary(&mut object)
+    } else {
+        slim(&mut object)
+    }
     if let Some(kind) = Kind::named(&key.resource.kind) {
         super::configs::slim_config(kind, &mut object);
+    }
+    if autoscaler::by_kind(&key.resource.kind).is_some() {
+        super::scaling::slim_scaler(&mut object);
     }
     serde_json::to_value(&object).map_err(|source| Error::Decode { object: key.to_string(), source })
 }

@@ -76,6 +76,13 @@ impl Error {
         matches!(self, Self::Supersede(_)) || self.code() == Some(409)
     }
 
+    /// Whether what was to be made is there already. A conflict with something else, such as a quota that was counted
+    /// anew, has the same code, and then nothing is there.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        matches!(self, Self::Call { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_already_exists()))
+    }
+
     /// The HTTP status that the API server answered with.
     #[must_use]
     pub fn code(&self) -> Option<u16> {

@@ -1,13 +1,17 @@
 //! Looking: facts from the caches, numbers from the metric providers, and no judgement.
 
 mod ask;
+mod round;
 
-pub use ask::send;
-pub(super) use ask::{ask, may_ask};
+pub(super) use ask::may_ask;
+pub use ask::{Network, send};
+pub(super) use round::ask;
 
-use super::configs;
 use super::context::Context;
 use super::rollout::Rollout;
+use super::scaling::{self, Scaling};
+use super::{configs, orders};
+use crate::api::Canary;
 use crate::domain::{Primary, Revision, TargetSeen, World};
 use crate::object;
 use crate::workload::configs::Version;
@@ -23,6 +27,8 @@ pub(super) struct Found {
     pub(super) routes: Vec<Option<Value>>,
     /// What counts the pods of primary and canary, for a target that does not itself.
     pub(super) counts: [Option<Value>; 2],
+    /// The autoscalers; nothing when the Canary names none.
+    pub(super) scaling: Option<Scaling>,
     /// The label that tells the versions apart; an error when the target has none, nothing without a target.
     pub(super) selector: Option<Result<Selector, workload::Error>>,
     /// What the target would be rolled out as; nothing without a target.
@@ -37,6 +43,7 @@ pub(super) fn look(context: &Context, rollout: &Rollout) -> Found {
         selector: target.as_ref().map(|target| rollout.workload.selector(&rollout.app, target)),
         version: target.as_ref().map(|target| configs::look(context, rollout, target)),
         target,
+        scaling: scaling::look(context, rollout),
         primary: get(rollout.primary()),
         apex: get(rollout.service("")),
         versions: [get(rollout.service("-primary")), get(rollout.service("-canary"))],
@@ -57,7 +64,9 @@ pub(super) fn usable(rollout: &Rollout, found: &Found) -> Result<(), workload::E
     let Some(target) = &found.target else { return Ok(()) };
     rollout.workload.selector(&rollout.app, target)?;
     rollout.workload.supported(target)?;
-    let made = [&found.primary, &found.versions[0], &found.versions[1]].into_iter().flatten();
+    let scaler = found.scaling.as_ref().and_then(|scaling| scaling.copy.as_ref());
+    let made = [found.primary.as_ref(), scaler, found.versions[0].as_ref(), found.versions[1].as_ref()];
+    let made = made.into_iter().flatten();
     match made.into_iter().find(|object| !object::is_serins(object)) {
         None => Ok(()),
         Some(foreign) => Err(workload::Error::Taken {
@@ -68,20 +77,22 @@ pub(super) fn usable(rollout: &Rollout, found: &Found) -> Result<(), workload::E
 }
 
 /// The same, in the core's words.
-pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted: bool) -> World {
+pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, canary: &Canary) -> World {
     let workload = rollout.workload;
     let [of_primary, of_canary] = &found.counts;
     let routing = rollout.mesh.observe(&rollout.routed, &found.routes);
     let selector = found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
+    // Without its scaler the target cannot be rolled out as it was meant.
+    let misfit = found.scaling.as_ref().and_then(|scaling| scaling.fits.as_ref().err()).map(ToString::to_string);
     World {
         now: context.clock.now(),
-        deleted,
-        command: None,
+        deleted: canary.metadata.deletion_timestamp.is_some(),
+        command: orders::found(canary),
         target: found.target.as_ref().zip(found.version.as_ref()).map(|(target, version)| TargetSeen {
             revision: version.revision.clone(),
             template: version.template.clone(),
             configs: version.configs(),
-            incomplete: version.incomplete.clone(),
+            incomplete: version.incomplete.clone().or_else(|| misfit.clone()),
             generation: workload.generation(target),
             uid: object::get(target, &["metadata", "uid"]).and_then(Value::as_str).unwrap_or_default().to_owned(),
             replicas: workload.replicas(target),
@@ -90,6 +101,7 @@ pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, deleted
         primary: found.primary.as_ref().map(|primary| Primary {
             revision: selector.map(|selector| primary_revision(rollout, primary, selector)),
             pods: workload.counted(primary, of_primary.as_ref()),
+            most: found.scaling.as_ref().map(|scaling| scaling.most(rollout)),
         }),
         apex_on_primary: selector
             .is_some_and(|selector| workload.apex_on_primary(selector, found.apex.as_ref(), &routing)),

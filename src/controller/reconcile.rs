@@ -3,21 +3,28 @@
 //! Invariant: record, then act. Every object is rendered from the recorded state and from what was found, so a crash or
 //! a second leader can repeat work, but cannot apply what was never recorded.
 
-use super::apply::Intent;
+use super::apply::{Intent, is_retreat};
 use super::context::{Context, canary_key};
 use super::error::Error;
 use super::observe::{self, Found};
 use super::rollout::Rollout;
-use super::{alerts, commit, configs, contest, tell};
+use super::{alerts, commit, configs, contest, orders, tell};
 use crate::api::{self, Canary, InvalidSpec};
-use crate::domain::{Answers, CanaryPods, Decision, Farewell, Phase, Plan, State, decide, questions};
+use crate::domain::{Answers, CanaryPods, Decision, Farewell, Phase, Plan, Questions, State, decide, questions};
 use futures::future::join;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OnceCell, SemaphorePermit};
+use tokio::time::timeout;
+
+/// How often a pass that waits for answers looks around by itself: time alone can be a reason to go back.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
+const LONGEST_LOOK: Duration = Duration::from_mins(1);
 
 /// How often a decision is taken again because somebody edited the Canary while it was being recorded.
 const ATTEMPTS: usize = 3;
@@ -27,6 +34,7 @@ const ATTEMPTS: usize = 3;
 /// # Errors
 /// When the API server says no, or nothing. What was recorded stays, and the next pass goes on from there.
 pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Context>) -> Result<Action, Error> {
+    let slot = context.slot().await;
     let canary = match &guard.0 {
         Ok(canary) => context.newest(canary)?,
         Err(broken) => return Ok(pass_over(&context, &broken.error, &*guard)),
@@ -48,7 +56,7 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Contex
         Err(_) if canary.metadata.deletion_timestamp.is_some() => State::kept(now),
         Err(invalid) => return refuse(&context, &canary, "InvalidStatus", &invalid.to_string()).await,
     };
-    let pass = Pass { context: &context, rollout: &rollout, plan: &plan };
+    let pass = Pass { context: &context, rollout: &rollout, plan: &plan, slot };
     let canary = match canary.metadata.deletion_timestamp {
         None => commit::finalizer(&context, &rollout, &canary, true).await?,
         Some(_) => canary,
@@ -82,28 +90,32 @@ struct Pass<'a> {
     context: &'a Context,
     rollout: &'a Rollout,
     plan: &'a Plan,
+    slot: Option<SemaphorePermit<'a>>,
 }
 
 impl Pass<'_> {
-    async fn run(&self, canary: Canary, state: &State) -> Result<Action, Error> {
-        let Self { context, rollout, plan } = *self;
+    async fn run(mut self, canary: Canary, state: &State) -> Result<Action, Error> {
+        let Self { context, rollout, plan, .. } = self;
         let found = observe::look(context, rollout);
         let deleted = canary.metadata.deletion_timestamp.is_some();
         if let (Err(unusable), false) = (observe::usable(rollout, &found), deleted) {
             return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await;
         }
-        let seen = observe::world(context, rollout, &found, deleted);
-        let asked = questions(plan, state, &seen);
-        let asked = observe::ask(context, rollout, &canary, plan, &asked);
+        let seen = observe::world(context, rollout, &found, &canary);
+        let asked = self.ask(canary, state, questions(plan, state, &seen));
         // What could not be read holds the rollout up, and nothing else.
         let (answers, read) = join(asked, configs::read(context, rollout, found.target.as_ref())).await;
-        let (found, canary, next) = self.decide(canary, state, &answers).await?;
+        let (answers, canary) = answers?;
+        let read_version = canary.resource_version();
+        let (found, canary, next) = Box::pin(self.decide(canary, state, &answers)).await?;
         let now = context.clock.now();
-        let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now };
+        let newest = OnceCell::new_with((canary.resource_version() != read_version).then_some(()));
+        let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now, newest };
         let acted = intent.carry_out().await;
         let recorded = commit::versions(context, rollout, &next.state, &found).await;
-        tell::tell(context, rollout, &canary, &next.notes, answers.outcome.as_ref()).await;
+        tell::tell(context, rollout, &canary, &next.notes, &answers).await;
         acted?;
+        orders::clear(context, rollout, &canary, &next.state).await?;
         recorded?;
         match read {
             // The next check is due all the same, and a deletion waits for nothing.
@@ -115,6 +127,58 @@ impl Pass<'_> {
         }
     }
 
+    /// Asks what is due. Who is asked may take long: the place in the queue is left to others meanwhile, and what happens in
+    /// the cluster does not wait for answers. Answers with the Canary as it is then.
+    async fn ask(&mut self, canary: Canary, state: &State, asked: Questions) -> Result<(Answers, Canary), Error> {
+        let Self { context, rollout, plan, .. } = *self;
+        let answers = observe::ask(context, rollout, &canary, plan, &asked);
+        if asked.hooks.is_empty() {
+            return Ok((answers.await, canary));
+        }
+        self.slot = None;
+        let answers = tokio::select! {
+            biased;
+            () = self.moves_on(&canary, state, &asked) => Answers::default(),
+            () = context.news.stopped() => Answers::default(),
+            answers = answers => answers,
+        };
+        self.slot = context.slot().await;
+        let superseded = || Error::Supersede(rollout.key.to_string());
+        let now = context.watched(&canary).ok_or_else(superseded)?;
+        if self.is_same(&canary, &now, state) { Ok((answers, now)) } else { Err(superseded()) }
+    }
+
+    /// Whether nothing but a Canary's metadata has changed since it was read.
+    fn is_same(&self, canary: &Canary, now: &Canary, state: &State) -> bool {
+        let untouched = now.status.is_none()
+            || api::state(now.status.as_ref(), Timestamp::UNIX_EPOCH).is_ok_and(|recorded| recorded == *state);
+        untouched && now.spec == canary.spec && now.uid() == canary.uid()
+    }
+
+    /// Returns when there is something to do whatever is answered: traffic that has to go, an order, another version,
+    /// another spec; or something else to ask.
+    async fn moves_on(&self, canary: &Canary, state: &State, asked: &Questions) {
+        let Self { context, rollout, plan, .. } = *self;
+        let mut news = context.news.of(&rollout.key.namespace, &rollout.key.name);
+        loop {
+            let Some(now) = context.watched(canary) else { return };
+            if now.spec != canary.spec {
+                return;
+            }
+            let found = observe::look(context, rollout);
+            let seen = observe::world(context, rollout, &found, &now);
+            let next = decide(plan, state, &seen, &Answers::default());
+            let due = questions(plan, state, &seen);
+            let more = (due.metrics && !asked.metrics) || !due.hooks.is_subset(&asked.hooks);
+            if more || moves(state, &next.state) {
+                return;
+            }
+            let due = next.wake.map_or(LONGEST_LOOK, |at| until(at, seen.now).clamp(SHORTEST_LOOK, LONGEST_LOOK));
+            // That nothing was told within this time is no reason not to look.
+            let _ = timeout(due, news.changed()).await;
+        }
+    }
+
     /// Decides and records. When somebody edits the Canary in between, the decision is taken again on the edited one.
     async fn decide(
         &self,
@@ -122,13 +186,14 @@ impl Pass<'_> {
         state: &State,
         answers: &Answers,
     ) -> Result<(Found, Canary, Decision), Error> {
-        let Self { context, rollout, plan } = *self;
+        let Self { context, rollout, plan, .. } = *self;
         for _ in 0..ATTEMPTS {
             let found = observe::look(context, rollout);
-            let seen = observe::world(context, rollout, &found, canary.metadata.deletion_timestamp.is_some());
+            let seen = observe::world(context, rollout, &found, &canary);
             let next = decide(plan, state, &seen, answers);
-            // Traffic that must go waits for nothing, not even for a record.
-            if next.state.weight() >= state.weight() {
+            // Traffic that must go waits for nothing, not even for a record; nor does it when it is tried again.
+            let retreats = next.state.weight() < state.weight() || is_retreat(rollout, plan, &next.state, &found);
+            if !retreats {
                 commit::versions(context, rollout, &next.state, &found).await?;
             }
             let outcome = answers.outcome.as_ref();
@@ -150,9 +215,7 @@ impl Pass<'_> {
         let now = self.context.read(key).await?.ok_or_else(superseded)?;
         let now: Canary =
             serde_json::from_value(now).map_err(|source| Error::Decode { object: key.to_string(), source })?;
-        let recorded = api::state(now.status.as_ref(), Timestamp::UNIX_EPOCH).map_err(|_| superseded())?;
-        let untouched = now.status.is_none() || recorded == *state;
-        if untouched && now.spec == canary.spec { Ok(now) } else { Err(superseded()) }
+        if self.is_same(canary, &now, state) { Ok(now) } else { Err(superseded()) }
     }
 
     /// What is left to do when nothing is left to wait for.
@@ -170,6 +233,18 @@ impl Pass<'_> {
     }
 }
 
+/// Whether a decision changes what is rendered, or is about something else than what was asked about. What else a state
+/// notes can wait.
+fn moves(state: &State, next: &State) -> bool {
+    let version = |state: &State| state.target.as_ref().map(|target| target.revision.clone());
+    next.weight() != state.weight()
+        || discriminant(&next.phase) != discriminant(&state.phase)
+        || discriminant(&next.canary) != discriminant(&state.canary)
+        || next.primary_revision() != state.primary_revision()
+        || version(next) != version(state)
+        || next.command != state.command
+}
+
 /// Never in the past, and never busy.
 fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default().max(Duration::from_millis(1))
@@ -182,7 +257,7 @@ async fn refuse(context: &Context, canary: &Canary, reason: &'static str, why: &
     let status = api::refused(canary.status.as_ref(), reason, &why, canary.metadata.generation, context.clock.now());
     if canary.status.as_ref() != Some(&status) {
         let canary = commit::status(context, canary, status).await?;
-        tracing::warn!(reason, "{why}");
+        tracing::warn!(reason, "{}", tell::shortened(&why));
         tell::publish(context, &canary, true, reason.to_owned(), &why).await;
     }
     Ok(Action::await_change())

@@ -2,11 +2,16 @@
 
 use super::cache::Key;
 use super::context::{Context, canary_key};
+use super::routing;
+use super::scaling::Autoscaler;
 use crate::api::{
-    Canary, HttpMatch, InvalidSpec, Metadata, Service, StringMatch, TrafficDistribution, UnmanagedMetadata, provider,
+    AutoscalerRef, Canary, CanarySpec, InvalidSpec, Metadata, PrimaryScalerReplicas, Provider, Service,
+    TrafficDistribution, UnmanagedMetadata, provider,
 };
+use crate::domain::{Revision, State, Traffic};
 use crate::mesh::{self, Mesh};
 use crate::object;
+use crate::workload::autoscaler;
 use crate::workload::configs::{Config, Kind};
 use crate::workload::{self, Labelling, Labels, ServiceMetadata, ServiceShape, Workload};
 use kube::core::{ApiResource, GroupVersionKind, Resource};
@@ -26,6 +31,8 @@ pub(super) struct Rollout {
     pub(super) mesh: &'static dyn Mesh,
     /// What its target is.
     pub(super) workload: &'static dyn Workload,
+    /// What scales its target; `None` when nothing does that the Canary names.
+    pub(super) autoscaler: Option<Autoscaler>,
 }
 
 impl Rollout {
@@ -35,8 +42,16 @@ impl Rollout {
         let key = canary_key(canary);
         let spec = &canary.spec;
         let service = &spec.service;
-        let provider = provider(spec, &context.settings.provider)?.name();
-        let mesh = mesh::by_name(provider).ok_or_else(|| unknown_provider(provider))?;
+        let default = &context.settings.provider;
+        let provider = match provider(spec, default).and_then(|provider| copies(context, spec).map(|()| provider)) {
+            // What the spec asks for that the provider cannot do must not keep a Canary that goes.
+            Err(invalid) if canary.metadata.deletion_timestamp.is_some() => {
+                let written = spec.provider.as_deref().and_then(Provider::by_name);
+                written.or_else(|| Provider::by_name(default)).ok_or(invalid)?
+            }
+            provider => provider?,
+        };
+        let mesh = mesh_of(context, provider)?;
         let workload = workload_of(context, canary, &key)?;
         let name = service.name.clone().unwrap_or_else(|| spec.target_ref.name.clone());
         let owner = owner(canary);
@@ -54,6 +69,7 @@ impl Rollout {
                     traffic_distribution: service.traffic_distribution.map(TrafficDistribution::name),
                 },
                 metadata: metadata(service),
+                switches: provider == Provider::Kubernetes,
                 labelling: Labelling {
                     selectors: context.settings.selector_labels.clone(),
                     included: context.settings.include_label_prefix.clone(),
@@ -64,9 +80,13 @@ impl Rollout {
                 namespace: key.namespace.clone(),
                 name,
                 port: service.port,
-                route: route(service),
+                route: routing::route(service),
+                matches: routing::test_matches(spec),
+                affinity: routing::affinity(spec),
+                mirror: routing::mirror(spec),
                 owner,
             },
+            autoscaler: autoscaler_of(context, canary, workload),
             key,
             mesh,
             workload,
@@ -106,12 +126,26 @@ impl Rollout {
         reads.into_iter().map(|mesh::Key { resource, name }| self.object(resource, name)).collect()
     }
 
+    /// What the mesh's objects are to say in a state.
+    pub(super) fn wanted<'state>(&self, state: &'state State, traffic: Traffic) -> mesh::Wanted<'state> {
+        let name = |revision: Option<&'state Revision>| revision.map_or("", |revision| revision.0.as_str());
+        mesh::Wanted { traffic, canary: name(state.candidate()), primary: name(state.promoted.as_ref()) }
+    }
+
+    /// The keys of the user's autoscaler and of the primary's, if there is one that is served.
+    pub(super) fn scalers(&self) -> Option<[Key; 2]> {
+        let Autoscaler { reference, resource } = self.autoscaler.as_ref()?;
+        let resource = resource.as_ref()?;
+        Some([reference.name.clone(), reference.copy_name()].map(|name| self.object(resource.clone(), name)))
+    }
+
     /// All objects that are changed for this Canary, in a fixed order, each with the kind under which it is claimed.
     pub(super) fn objects(&self) -> impl Iterator<Item = (String, Key)> {
         let of_target = [self.target(), self.primary()].map(|key| (key.resource.kind.clone(), key));
+        let of_scaler = self.scalers().into_iter().flatten().map(|key| (key.resource.kind.clone(), key));
         let services = ["", "-primary", "-canary"].map(|suffix| self.service(suffix));
         let of_service = services.into_iter().chain(self.routes()).map(|key| ("Service".to_owned(), key));
-        of_target.into_iter().chain(of_service)
+        of_target.into_iter().chain(of_scaler).chain(of_service)
     }
 
     /// The key of a ConfigMap or Secret.
@@ -157,9 +191,53 @@ fn workload_of(context: &Context, canary: &Canary, key: &Key) -> Result<&'static
     }
 }
 
-fn unknown_provider(provider: &str) -> InvalidSpec {
-    let known: Vec<_> = mesh::all().map(|(name, _)| name).collect();
-    InvalidSpec::Other(format!("spec.provider: {provider} is not known; write one of {}", known.join(", ")))
+/// What scales the target, if it is of a kind that can be scaled.
+fn autoscaler_of(context: &Context, canary: &Canary, workload: &dyn Workload) -> Option<Autoscaler> {
+    let AutoscalerRef { api_version: _, kind, name, primary_scaler_queries, primary_scaler_replicas } =
+        canary.spec.autoscaler_ref.as_ref().filter(|_| workload.resource().kind == "Deployment")?;
+    let PrimaryScalerReplicas { min_replicas, max_replicas } = primary_scaler_replicas.unwrap_or_default();
+    let count = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
+    let reference = autoscaler::Reference {
+        scaler: autoscaler::by_kind(kind)?,
+        name: name.clone(),
+        least: count(min_replicas),
+        most: count(max_replicas),
+        queries: primary_scaler_queries.clone(),
+    };
+    Some(Autoscaler { resource: context.cache.resource(kind).cloned(), reference })
+}
+
+/// Traefik answers every request of a rule that copies requests with 500, and reports nothing.
+fn copies(context: &Context, spec: &CanarySpec) -> Result<(), InvalidSpec> {
+    let analysis = spec.analysis.as_ref().is_some_and(|analysis| analysis.mirror);
+    let field = if analysis { "spec.analysis.mirror" } else { "spec.service.mirror" };
+    if context.settings.gateway_metrics != "traefik" || !(analysis || !spec.service.mirror.is_empty()) {
+        return Ok(());
+    }
+    Err(InvalidSpec::Other(format!(
+        "{field}: Traefik does not copy requests, and answers those that it should copy with 500; leave mirror out, or \
+         tell Serin with --gateway-metrics that the gateway is another one"
+    )))
+}
+
+/// What moves the traffic. A cluster may serve only the other version of the same kinds; their objects are the same.
+fn mesh_of(context: &Context, provider: Provider) -> Result<&'static dyn Mesh, InvalidSpec> {
+    let name = provider.name();
+    let named = mesh::by_name(name).ok_or_else(|| {
+        let known: Vec<_> = mesh::all().map(|(name, _)| name).collect();
+        InvalidSpec::Other(format!("spec.provider: {name} is not known; write one of {}", known.join(", ")))
+    })?;
+    let kinds = |mesh: &dyn Mesh| mesh.resources().into_iter().map(|resource| resource.kind).collect::<Vec<_>>();
+    let same = mesh::all().map(|(_, mesh)| mesh).filter(|mesh| kinds(*mesh) == kinds(named));
+    let is_watched = |resource: &ApiResource| context.cache.resource(&resource.kind) == Some(resource);
+    let served = |mesh: &&'static dyn Mesh| mesh.resources().iter().all(is_watched);
+    [named].into_iter().chain(same).find(served).ok_or_else(|| {
+        InvalidSpec::Other(format!(
+            "spec.provider: {name} needs {} objects, which this cluster does not serve; install the Gateway API and \
+             restart Serin, or write kubernetes",
+            kinds(named).join(", ")
+        ))
+    })
 }
 
 /// No `blockOwnerDeletion`: it would need a right that nothing else needs.
@@ -195,33 +273,4 @@ fn metadata(service: &Service) -> ServiceMetadata {
 fn labels(metadata: Option<&Metadata>) -> Labels {
     let Metadata { labels, annotations } = metadata.cloned().unwrap_or_default();
     Labels { labels, annotations }
-}
-
-fn route(service: &Service) -> mesh::Route {
-    mesh::Route {
-        gateways: service.gateway_refs.iter().filter_map(|gateway| serde_json::to_value(gateway).ok()).collect(),
-        hosts: service.hosts.clone(),
-        matches: service.matches.iter().map(http_match).collect(),
-        timeout: service.timeout.clone(),
-    }
-}
-
-/// One match, as the Gateway API writes it.
-fn http_match(wanted: &HttpMatch) -> Value {
-    let HttpMatch { uri, headers, .. } = wanted;
-    let mut written = json!({});
-    if let Some(StringMatch { exact, prefix, regex, .. }) = uri {
-        let kinds = [("Exact", exact), ("PathPrefix", prefix), ("RegularExpression", regex)];
-        let path = kinds.into_iter().find_map(|(kind, value)| Some(json!({"type": kind, "value": value.as_ref()?})));
-        written["path"] = path.unwrap_or_else(|| json!({"type": "PathPrefix", "value": "/"}));
-    }
-    let header = |(name, StringMatch { exact, regex, .. }): (&String, &StringMatch)| {
-        let kinds = [("Exact", exact), ("RegularExpression", regex)];
-        kinds.into_iter().find_map(|(kind, value)| Some(json!({"type": kind, "name": name, "value": value.as_ref()?})))
-    };
-    let headers: Vec<_> = headers.iter().filter_map(header).collect();
-    if !headers.is_empty() {
-        written["headers"] = headers.into();
-    }
-    written
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::alerts::AlertSettings;
+use super::egress::AllowedHosts;
 use super::tenancy::Tenancy;
 
 /// The same for every Canary, and fixed for the life of the process.
@@ -32,6 +33,10 @@ pub struct Settings {
     pub concurrency: usize,
     /// Whose Canaries are handled.
     pub tenancy: Tenancy,
+    /// How many webhooks may be called at the same time, by all Canaries together; at least 1.
+    pub webhook_concurrency: usize,
+    /// Where requests may be sent besides the API server.
+    pub allowed_egress: AllowedHosts,
     /// Who is told of Canaries that do not say.
     pub alerts: AlertSettings,
 }

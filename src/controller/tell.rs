@@ -4,7 +4,7 @@ use super::alerts;
 use super::context::{Context, MANAGER, canary_key};
 use super::rollout::Rollout;
 use crate::api::Canary;
-use crate::domain::{Note, Outcome};
+use crate::domain::{Answers, Note};
 use crate::telemetry::chain;
 use futures::future::join_all;
 use k8s_openapi::api::events::v1::Event;
@@ -18,13 +18,8 @@ const EVENT_LIMIT: usize = 1024;
 /// How much of a Canary's name its events repeat: names end at 253 bytes, and version and reason need some.
 const NAME_LIMIT: usize = 180;
 
-pub(super) async fn tell(
-    context: &Context,
-    rollout: &Rollout,
-    canary: &Canary,
-    notes: &[Note],
-    outcome: Option<&Outcome>,
-) {
+pub(super) async fn tell(context: &Context, rollout: &Rollout, canary: &Canary, notes: &[Note], answers: &Answers) {
+    let outcome = answers.outcome.as_ref();
     let (namespace, name) = (&rollout.key.namespace, &rollout.key.name);
     for check in outcome.iter().flat_map(|outcome| &outcome.0) {
         let verdict = format!("{:?}", check.verdict());
@@ -42,7 +37,7 @@ pub(super) async fn tell(
             tracing::info!(reason = %note.reason, "{}", note.text);
         }
     }
-    alerts::raise(context, rollout, canary, notes, outcome);
+    alerts::raise(context, rollout, canary, notes, answers);
     let events = notes.iter().map(|note| publish(context, canary, note.warning, note.reason.to_string(), &note.text));
     join_all(events).await;
 }
@@ -74,7 +69,7 @@ pub(super) async fn publish(context: &Context, canary: &Canary, warning: bool, r
     }
 }
 
-fn shortened(text: &str) -> &str {
+pub(super) fn shortened(text: &str) -> &str {
     let end = (0..=EVENT_LIMIT.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     &text[..end]
 }

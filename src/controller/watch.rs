@@ -1,15 +1,19 @@
 //! What wakes a pass: watches, and nothing that polls.
 
-use super::alerts::{Deliveries, Outbox};
-use super::cache::{Cache, Key, slim};
+use super::alerts::Deliveries;
+use super::cache::{Cache, Key, slim, slim_canary};
 use super::claims::{Claims, Guarded};
 use super::clock::Clock;
 use super::configs::{self, slim_config};
 use super::context::{Context, canary_key};
+use super::discovery::{self, Served};
+use super::egress::Egress;
 use super::error::Error;
 use super::lease::Leadership;
+use super::news::News;
 use super::reconcile::reconcile;
 use super::rollout::{config_resource, records};
+use super::scaling::{self, slim_scaler};
 use super::scoped::Scoped;
 use super::settings::Settings;
 use super::tell;
@@ -27,6 +31,7 @@ use kube::core::{ApiResource, DynamicResourceScope, GroupVersionKind, NamespaceR
 use kube::runtime::controller::{Action, Error as ControllerError};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{Controller, WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use std::collections::BTreeMap;
@@ -62,21 +67,32 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<Deliveries, Error> {
     check(&settings)?;
+    let stop = stop.shared();
+    let served = tokio::select! {
+        served = discovery::served(&client) => served,
+        // There is nothing to be watched any more.
+        () = stop.clone() => Served::default(),
+    };
     let mut all = Watches::default();
     let controllers = settings.tenancy.scopes().into_iter();
-    let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope)).collect();
-    let Watches { cache, templates, providers } = all;
-    let (outbox, deliveries) = Outbox::open(client.clone(), &settings.alerts, providers, Arc::clone(&metrics))?;
-
-    let mut context = Context::new(client, settings, leadership, metrics, cache, templates, Clock::System)?;
-    context.outbox = Some(outbox);
+    let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope, &served)).collect();
+    let Watches { cache, templates, providers, canaries, news } = all;
+    let egress = Egress::new(settings.allowed_egress.clone())?;
+    let mut context = Context::new(client, egress, settings, leadership, metrics, cache, templates, Clock::System);
+    let deliveries = context.open_outbox(providers);
+    context.canaries = canaries;
+    context.news = news;
     let context = Arc::new(context);
     let watched = Arc::clone(&context);
     tokio::spawn(async move {
         watched.fill().await;
         readiness.set_ready();
     });
-    let stop = stop.shared();
+    let (stopping, news) = (stop.clone(), Arc::clone(&context.news));
+    tokio::spawn(async move {
+        stopping.await;
+        news.stop();
+    });
     let passes = controllers.into_iter().map(|controller| {
         controller.graceful_shutdown_on(stop.clone()).run(timed, retry, Arc::clone(&context)).boxed()
     });
@@ -90,20 +106,31 @@ struct Watches {
     cache: Cache,
     templates: Scoped<Store<MetricTemplate>>,
     providers: Scoped<Store<AlertProvider>>,
+    canaries: Scoped<Store<Guarded>>,
+    news: Arc<News>,
 }
 
 impl Watches {
     /// The watches of one scope, and what they wake.
-    fn open(&mut self, client: &Client, settings: &Settings, scope: &Scope) -> Controller<Guarded> {
+    fn open(&mut self, client: &Client, settings: &Settings, scope: &Scope, served: &Served) -> Controller<Guarded> {
         let claims = Arc::new(Claims::default());
         self.cache.index(scope.clone(), Arc::clone(&claims));
-        let mut controller = canaries(client, &settings.tenancy, scope, &claims);
-        for (resource, config) in resources() {
+        let (canaries, mut controller) = canaries(client, &settings.tenancy, scope, &claims, &self.news);
+        self.canaries.insert(scope.clone(), canaries);
+        let resources = resources(&served.routed).into_iter().map(|(resource, config)| {
             let (store, stream) = watched(client, &resource, config, scope);
+            (resource, store, stream)
+        });
+        let scalers = served.scalers.iter().map(|resource| {
+            let (store, stream) = watched_scalers(client, resource, scope);
+            (resource.clone(), store, stream)
+        });
+        for (resource, store, stream) in resources.chain(scalers) {
             self.cache.add_within(scope.clone(), resource.clone(), store);
-            let claims = Arc::clone(&claims);
+            let (claims, news) = (Arc::clone(&claims), Arc::clone(&self.news));
             let about = move |object: DynamicObject| {
-                claims.about(object.namespace().as_deref().unwrap_or_default(), &object.name_any())
+                let concerned = claims.about(object.namespace().as_deref().unwrap_or_default(), &object.name_any());
+                told_to_all(&news, concerned)
             };
             controller = controller.watches_stream_with(stream, about, resource);
         }
@@ -111,9 +138,12 @@ impl Watches {
         for kind in kinds.iter().copied() {
             let (store, stream) = watched_configs(client, kind, scope);
             self.cache.add_within(scope.clone(), config_resource(kind), store);
-            let followed = Arc::clone(&self.cache.followed);
+            let (followed, news) = (Arc::clone(&self.cache.followed), Arc::clone(&self.news));
             let named = |(namespace, name): (String, String)| ObjectRef::new(&name).within(&namespace);
-            let about = move |object| followed.about(kind, &object).into_iter().map(named);
+            let about = move |object| {
+                let concerned = followed.about(kind, &object).into_iter().map(named).collect();
+                told_to_all(&news, concerned)
+            };
             controller = controller.watches_stream_with(stream, about, config_resource(kind));
         }
         let (templates, writer) = reflector::store::<MetricTemplate>();
@@ -131,22 +161,43 @@ impl Watches {
 }
 
 /// The watch of the Canaries themselves. What one of them does may concern another on the same app.
-fn canaries(client: &Client, tenancy: &Tenancy, scope: &Scope, claims: &Arc<Claims>) -> Controller<Guarded> {
+fn canaries(
+    client: &Client,
+    tenancy: &Tenancy,
+    scope: &Scope,
+    claims: &Arc<Claims>,
+    news: &Arc<News>,
+) -> (Store<Guarded>, Controller<Guarded>) {
     let mut config = watcher::Config::default();
     if let Some(selector) = &tenancy.canary_selector {
         config = config.labels(selector);
     }
     let (reader, writer) = reflector::store();
     let (concerned, concern) = mpsc::unbounded();
-    let claims = Arc::clone(claims);
-    let events = watcher(within(client, scope), config).default_backoff();
+    let (claims, news) = (Arc::clone(claims), Arc::clone(news));
+    let events = watcher(within(client, scope), config).default_backoff().modify(|canary: &mut Guarded| {
+        if let Ok(canary) = &mut canary.0 {
+            slim_canary(canary);
+        }
+    });
     let events = told(events, "canaries.serin.dev", scope).reflect(writer).inspect_ok(move |event| {
+        if let Event::Apply(canary) | Event::InitApply(canary) | Event::Delete(canary) = event {
+            news.tell(canary.namespace().as_deref().unwrap_or_default(), &canary.name_any());
+        }
         for canary in claims.apply(event) {
             // It is not read any more when the process is stopping.
             let _ = concerned.unbounded_send(canary);
         }
     });
-    Controller::for_stream(events.touched_objects(), reader).reconcile_on(concern)
+    (reader.clone(), Controller::for_stream(events.touched_objects(), reader).reconcile_on(concern))
+}
+
+/// Passes that wait for an answer are told that something has changed.
+fn told_to_all(news: &News, concerned: Vec<ObjectRef<Guarded>>) -> Vec<ObjectRef<Guarded>> {
+    for canary in &concerned {
+        news.tell(canary.namespace.as_deref().unwrap_or_default(), &canary.name);
+    }
+    concerned
 }
 
 /// The objects of one kind within a scope.
@@ -187,7 +238,7 @@ fn check(settings: &Settings) -> Result<(), Error> {
 }
 
 /// The kinds that are watched besides Canaries and templates, and which objects of them.
-fn resources() -> Vec<(ApiResource, watcher::Config)> {
+fn resources(routed: &[ApiResource]) -> Vec<(ApiResource, watcher::Config)> {
     let all = watcher::Config::default;
     let (key, value) = MANAGED_BY;
     let mut resources: BTreeMap<String, (ApiResource, watcher::Config)> = BTreeMap::new();
@@ -201,10 +252,8 @@ fn resources() -> Vec<(ApiResource, watcher::Config)> {
             add(resource, all().labels(&format!("{key}={value},{}", workload::REVISION)));
         }
     }
-    for (_, mesh) in mesh::all() {
-        for resource in mesh.resources() {
-            add(resource, all());
-        }
+    for resource in routed {
+        add(resource.clone(), all());
     }
     resources.into_values().collect()
 }
@@ -222,6 +271,24 @@ fn watched(
     let objects = dynamic::<DynamicObject>(client, resource, scope);
     let events = watcher(objects, config).default_backoff().modify(slim);
     let touched = told(events, &resource.plural, scope).reflect(writer).touched_objects();
+    (store, touched.boxed())
+}
+
+/// An autoscaler writes its status all the time, and its annotations as well: what says nothing new wakes nobody.
+fn watched_scalers(client: &Client, resource: &ApiResource, scope: &Scope) -> (Store<DynamicObject>, Events) {
+    let writer = Writer::new(resource.clone());
+    let store = writer.as_reader();
+    let objects = dynamic::<DynamicObject>(client, resource, scope);
+    let events = watcher(objects, watcher::Config::default()).default_backoff().modify(|object| {
+        slim(object);
+        slim_scaler(object);
+    });
+    let events = told(events, &resource.plural, scope).reflect(writer);
+    let mut news = scaling::News::default();
+    let touched = events.filter_map(move |event| {
+        let object = event.map(|event| news.of(event)).transpose();
+        async { object }
+    });
     (store, touched.boxed())
 }
 
@@ -269,12 +336,14 @@ fn told<K, S: Stream<Item = watcher::Result<K>>>(
 }
 
 /// One pass, with its span, its time and its outcome.
+///
+/// # Errors
+/// Those of the pass; [`retry`] says when it is taken again.
 #[tracing::instrument(name = "pass", skip_all, fields(namespace = guard.namespace(), canary = guard.name_any()))]
-async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let key = canary_key(&*guard);
     context.filled(&key.namespace).await;
-    let _slot = context.slot().await;
     let result = Box::pin(reconcile(Arc::clone(&guard), Arc::clone(&context))).await;
     context.metrics.pass(if result.is_ok() { "ok" } else { "error" }, started.elapsed());
     match &result {
@@ -291,8 +360,10 @@ async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Err
     result
 }
 
+/// When a pass that failed is taken again.
+#[must_use]
 #[expect(clippy::needless_pass_by_value, reason = "the signature is the Controller's")]
-fn retry(guard: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+pub fn retry(guard: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     if error.is_conflict() {
         return Action::requeue(CONFLICT_RETRY);
     }

@@ -4,6 +4,7 @@
 //! rounds in which everything passed as the plan asks for, or by order; and it lowers it in the pass that has a reason to.
 
 mod analyse;
+mod capacity;
 mod heard;
 mod leave;
 mod note;

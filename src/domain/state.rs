@@ -355,6 +355,21 @@ impl State {
         }
     }
 
+    /// How many pods the primary is not to fall below, whatever its autoscaler says: it is about to get traffic that it
+    /// did not have before. 0 for none.
+    #[must_use]
+    pub fn floor(&self) -> u32 {
+        match &self.phase {
+            Phase::Initializing { .. } | Phase::Promoting(_) | Phase::Finalising { .. } => self.replicas,
+            Phase::Initialized { .. }
+            | Phase::Waiting { .. }
+            | Phase::Progressing(_)
+            | Phase::Succeeded { .. }
+            | Phase::Failed { .. }
+            | Phase::Terminating { .. } => 0,
+        }
+    }
+
     /// The version under analysis, or the last one that failed.
     #[must_use]
     pub fn candidate(&self) -> Option<&Revision> {

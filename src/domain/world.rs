@@ -50,6 +50,8 @@ pub struct Primary {
     pub revision: Option<Revision>,
     /// Its pods.
     pub pods: Pods,
+    /// How many pods its autoscaler gives it at most; `None` without an autoscaler.
+    pub most: Option<u32>,
 }
 
 /// The pods of a workload, as its controller counts them.

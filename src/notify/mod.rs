@@ -12,6 +12,7 @@ mod discord;
 mod endpoint;
 mod gchat;
 mod generic;
+pub mod hook;
 #[cfg(test)]
 mod laws;
 mod message;

@@ -72,7 +72,7 @@ impl Workload for DaemonSet {
     fn primary(&self, app: &App, target: &Value, found: Option<&Value>, wanted: Wanted<'_>) -> Result<Value, Error> {
         let primary = primary::render(self, &COPIED, app, target, found, wanted)?;
         // Whoever stops the primary stops the app.
-        Ok(self.scaled(&primary, Scale::AtLeast(wanted.replicas)))
+        Ok(self.scaled(&primary, Scale::AtLeast(wanted.replicas.of(None))))
     }
 
     fn scaled(&self, target: &Value, scale: Scale) -> Value {
@@ -121,6 +121,7 @@ fn share(limit: &Value, nodes: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::domain::Revision;
+    use crate::workload::Replicas;
     use crate::workload::laws::app;
 
     fn target() -> Value {
@@ -141,7 +142,7 @@ mod tests {
 
     fn primary(found: Option<&Value>, template: &Value) -> Value {
         let revision = Revision("abc".into());
-        let wanted = Wanted { revision: &revision, template: Some(template), replicas: 3 };
+        let wanted = Wanted { revision: &revision, template: Some(template), replicas: Replicas::Exactly(3) };
         DaemonSet.primary(&app(), &target(), found, wanted).unwrap()
     }
 

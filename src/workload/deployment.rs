@@ -45,7 +45,8 @@ impl Workload for Deployment {
 
     fn primary(&self, app: &App, target: &Value, found: Option<&Value>, wanted: Wanted<'_>) -> Result<Value, Error> {
         let mut primary = primary::render(self, &COPIED, app, target, found, wanted)?;
-        object::set(&mut primary, &["spec", "replicas"], wanted.replicas.into());
+        let replicas = wanted.replicas.of(found.map(|found| self.replicas(found)));
+        object::set(&mut primary, &["spec", "replicas"], replicas.into());
         Ok(primary)
     }
 
@@ -66,6 +67,7 @@ impl Workload for Deployment {
 mod tests {
     use super::*;
     use crate::domain::Revision;
+    use crate::workload::Replicas;
     use crate::workload::laws::app;
     use serde_json::json;
 
@@ -83,7 +85,12 @@ mod tests {
 
     fn primary(found: Option<&Value>, template: Option<&Value>) -> Result<Value, Error> {
         let revision = Revision("abc".into());
-        Deployment.primary(&app(), &target(), found, Wanted { revision: &revision, template, replicas: 3 })
+        Deployment.primary(
+            &app(),
+            &target(),
+            found,
+            Wanted { revision: &revision, template, replicas: Replicas::Exactly(3) },
+        )
     }
 
     #[test]

@@ -26,11 +26,13 @@ impl Default for Labelling {
 const COPIED: &str = "serin.dev/copied";
 
 /// Domains whose keys belong to a tool; their subdomains too.
-const TOOLS: [&str; 7] = [
+const TOOLS: [&str; 9] = [
     "toolkit.fluxcd.io",
     "argocd.argoproj.io",
     "applyset.kubernetes.io",
+    "autoscaling.alpha.kubernetes.io",
     "deployment.kubernetes.io",
+    "keda.sh",
     "meta.helm.sh",
     "objectset.rio.cattle.io",
     "serin.dev",

@@ -1,6 +1,6 @@
 //! Laws that hold for every kind of workload in the registry.
 
-use super::{App, Error, Labelling, Selector, ServiceMetadata, ServiceShape, Wanted, Workload, all};
+use super::{App, Error, Labelling, Replicas, Selector, ServiceMetadata, ServiceShape, Wanted, Workload, all};
 use crate::domain::{Percent, Pods, Revision, Scale, Traffic};
 use serde_json::{Value, json};
 
@@ -13,6 +13,7 @@ pub(super) fn app() -> App {
         port: json!({"name": "http", "port": 80}),
         shape: ServiceShape::default(),
         metadata: ServiceMetadata::default(),
+        switches: false,
         labelling: Labelling::default(),
         owner: json!({"uid": "u-1"}),
     }
@@ -84,7 +85,8 @@ fn kinds() -> impl Iterator<Item = (&'static str, &'static dyn Workload, Value)>
 
 fn primary(workload: &dyn Workload, app: &App, target: &Value, found: Option<&Value>) -> Value {
     let recorded = workload.template(target).into_owned();
-    let wanted = Wanted { revision: &Revision("abc".into()), template: Some(&recorded), replicas: 3 };
+    let wanted =
+        Wanted { revision: &Revision("abc".into()), template: Some(&recorded), replicas: Replicas::Exactly(3) };
     workload.primary(app, target, found, wanted).unwrap()
 }
 
@@ -102,7 +104,7 @@ fn the_primary_of_the_primary_is_unchanged() {
         for app in [app(), App { labelling: included, ..app() }] {
             let made = primary(workload, &app, &target, None);
             assert_eq!(primary(workload, &app, &target, Some(&made)), made, "{kind}");
-            let wanted = Wanted { revision: &Revision("abc".into()), template: None, replicas: 3 };
+            let wanted = Wanted { revision: &Revision("abc".into()), template: None, replicas: Replicas::Exactly(3) };
             assert_eq!(workload.primary(&app, &target, Some(&made), wanted), Ok(made), "{kind}: without a record");
         }
     }
@@ -266,7 +268,8 @@ fn the_services_of_a_service_lead_where_the_versions_led() {
     target["spec"]["selector"]["version"] = "v2".into();
     target["spec"]["sessionAffinity"] = "ClientIP".into();
     let recorded = workload.template(&service()).into_owned();
-    let wanted = Wanted { revision: &Revision("abc".into()), template: Some(&recorded), replicas: 3 };
+    let wanted =
+        Wanted { revision: &Revision("abc".into()), template: Some(&recorded), replicas: Replicas::Exactly(3) };
     let primary = workload.primary(&app(), &target, None, wanted).unwrap();
     let [none, canary] = workload.services(&app(), &selector, &target, [None, None]);
     let canary = canary.unwrap();

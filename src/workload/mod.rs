@@ -2,6 +2,7 @@
 //!
 //! Invariant: no I/O. Every object begins from what was found; what a user owns keeps every field that is not named here.
 
+pub mod autoscaler;
 pub mod configs;
 mod daemonset;
 mod deployment;
@@ -46,6 +47,8 @@ pub struct App {
     pub shape: ServiceShape,
     /// Labels and annotations of the three Services.
     pub metadata: ServiceMetadata,
+    /// No route splits the traffic: the app's Service itself leads to one version or the other.
+    pub switches: bool,
     /// Which labels tell the versions apart, and which follow the target.
     pub labelling: Labelling,
     /// The owner of what Serin makes, as an owner reference.
@@ -184,7 +187,31 @@ pub struct Wanted<'a> {
     /// The recorded pod template; `None` when the record is gone.
     pub template: Option<&'a Value>,
     /// How many pods.
-    pub replicas: u32,
+    pub replicas: Replicas,
+}
+
+/// How many pods the primary is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replicas {
+    /// So many.
+    Exactly(u32),
+    /// As many as its autoscaler says.
+    Autoscaled {
+        /// When it is made.
+        first: u32,
+        /// So many at least; 0 for none.
+        floor: u32,
+    },
+}
+
+impl Replicas {
+    /// How many, for a primary that has `found`.
+    fn of(self, found: Option<u32>) -> u32 {
+        match self {
+            Self::Exactly(replicas) => replicas,
+            Self::Autoscaled { first, floor } => found.unwrap_or(first).max(floor),
+        }
+    }
 }
 
 /// A kind of workload. Pure, hence testable without a cluster.

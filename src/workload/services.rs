@@ -3,7 +3,7 @@
 //! A Service `<name>` that exists is the user's: only its selector is changed, and remembered in an annotation.
 
 use super::{App, Labels, Selector, ServiceMetadata, ServiceShape};
-use crate::domain::Traffic;
+use crate::domain::{Traffic, Weight};
 use crate::object;
 use serde_json::{Value, json};
 
@@ -26,20 +26,25 @@ pub(super) fn versions(app: &App, selector: &Selector, target: &Value, found: [O
     ]
 }
 
-/// `<name>`, leading where `traffic` says.
+/// `<name>`, leading where `traffic` says: to the primary while there is one, and to the canary only where no route splits
+/// the traffic, and only with all of it.
 pub(super) fn apex(app: &App, selector: &Selector, target: &Value, traffic: Traffic, found: Option<&Value>) -> Value {
     let primary = json!({selector.key.clone(): selector.primary()});
+    let canary = json!({selector.key.clone(): selector.value});
+    let switched = matches!(traffic, Traffic::Split(to) if app.switches && to.weight == Weight::FULL);
     let wanted = match traffic {
-        Traffic::Split(_) => primary.clone(),
-        Traffic::Untouched | Traffic::Target => json!({selector.key.clone(): selector.value}),
+        Traffic::Split(_) if !switched => &primary,
+        Traffic::Split(_) | Traffic::Untouched | Traffic::Target => &canary,
     };
     let users = found.filter(|found| !app.owns(found));
-    match (traffic, users) {
-        (_, None) => own(app, found, &app.service, wanted, &ports(app, target), &app.metadata.apex),
+    let mut service = match (traffic, users) {
+        (_, None) => own(app, found, &app.service, wanted.clone(), &ports(app, target), &app.metadata.apex),
         (Traffic::Untouched, Some(users)) => users.clone(),
-        (Traffic::Split(_), Some(users)) => adopted(users, &primary),
+        (Traffic::Split(_), Some(users)) => adopted(users, wanted, &primary),
         (Traffic::Target, Some(users)) => given_back(users),
-    }
+    };
+    object::set_switched(&mut service, switched);
+    service
 }
 
 /// Whether the Service leads to the primary.
@@ -48,13 +53,13 @@ pub(super) fn on_primary(selector: &Selector, service: Option<&Value>) -> bool {
     selected.and_then(Value::as_str) == Some(selector.primary().as_str())
 }
 
-fn adopted(users: &Value, primary: &Value) -> Value {
+fn adopted(users: &Value, wanted: &Value, primary: &Value) -> Value {
     let mut service = users.clone();
     let original = object::get(users, &["spec", "selector"]).cloned().unwrap_or_default();
     if object::get(users, &["metadata", "annotations", ORIGINAL]).is_none() && original != *primary {
         object::set_metadata(&mut service, "annotations", [(ORIGINAL, original.to_string().as_str())]);
     }
-    object::set(&mut service, &["spec", "selector"], primary.clone());
+    object::set(&mut service, &["spec", "selector"], wanted.clone());
     service
 }
 
@@ -171,7 +176,8 @@ fn pairs(map: &std::collections::BTreeMap<String, String>) -> impl Iterator<Item
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Split, Weight};
+    use crate::domain::Split;
+    use crate::workload::ServiceMetadata;
 
     fn app() -> App {
         App {
@@ -182,6 +188,7 @@ mod tests {
             port: json!({"name": "http", "port": 80, "targetPort": "http"}),
             shape: ServiceShape::default(),
             metadata: ServiceMetadata::default(),
+            switches: false,
             labelling: crate::workload::Labelling::default(),
             owner: json!({"uid": "u-1"}),
         }
@@ -217,6 +224,29 @@ mod tests {
             "again changes nothing"
         );
         assert_eq!(apex(&app(), &selector(), &target(), Traffic::Target, Some(&split)), users());
+    }
+
+    #[test]
+    fn without_a_route_the_service_itself_moves_all_at_once_and_back() {
+        let app = App { switches: true, ..app() };
+        let to = |percent, found: &Value| {
+            let weight = Weight::try_from(percent).unwrap();
+            apex(&app, &selector(), &target(), Traffic::Split(Split::of(weight)), Some(found))
+        };
+        let on_canary = to(100, &to(0, &users()));
+        assert_eq!(on_canary["spec"]["selector"], json!({"app": "web"}));
+        assert!(object::is_switched(&on_canary));
+        assert_eq!(to(100, &on_canary), on_canary, "again changes nothing");
+        for percent in [0, 1, 99] {
+            assert!(on_primary(&selector(), Some(&to(percent, &on_canary))), "there is no part of a Service");
+            assert_eq!(to(percent, &on_canary), to(0, &users()));
+        }
+        for split in [on_canary.clone(), to(0, &on_canary)] {
+            assert_eq!(apex(&app, &selector(), &target(), Traffic::Target, Some(&split)), users());
+        }
+        let routed = App { switches: false, ..app.clone() };
+        let repaired = apex(&routed, &selector(), &target(), Traffic::Split(Split::of(Weight::FULL)), Some(&on_canary));
+        assert_eq!(repaired, to(0, &users()), "with a route the Service stays on the primary");
     }
 
     #[test]

@@ -32,6 +32,26 @@ impl State {
         self.handle(&resource, call).unwrap_or_else(Answer::from)
     }
 
+    /// The resources of a version of a group.
+    pub(crate) fn discovered(&self, group: &str, version: &str) -> Answer {
+        let of_it = |resource: &&Resource| {
+            let name = &resource.name;
+            (name.group, name.version) == (group, version) && !self.unserved.contains(name)
+        };
+        let resources: Vec<Value> = self.registry.values().filter(of_it).map(Resource::discovered).collect();
+        if resources.is_empty() {
+            return Answer::Missing;
+        }
+        let dot = if group.is_empty() { "" } else { "/" };
+        let list = json!({
+            "apiVersion": "v1",
+            "kind": "APIResourceList",
+            "groupVersion": format!("{group}{dot}{version}"),
+            "resources": resources,
+        });
+        Answer::Json(200, list)
+    }
+
     /// The resource at a path, if such a path is served.
     fn resource_for(&self, request: &Request) -> Option<Resource> {
         let resource = self.registry.values().find(|resource| {

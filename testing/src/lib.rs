@@ -14,7 +14,8 @@
 //!
 //! What it leaves out on purpose: schemas and admission, namespaces as objects, field ownership
 //! (server-side apply is a deep merge in which lists are replaced whole), strategic merge patches,
-//! dry runs, paging, propagation policies, conversion between versions, and discovery.
+//! dry runs, paging, propagation policies, and conversion between versions. Of discovery it answers which resources
+//! a version of a group has.
 //! It speaks JSON only. Every absent field and every null is the same thing to it.
 
 mod answer;
@@ -43,8 +44,10 @@ pub use answer::ReplyBody;
 pub use log::{Request, Verb};
 pub use refusal::Refusal;
 pub use registry::{
-    ALERT_PROVIDERS, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, CORE_EVENTS, DAEMON_SETS, DEPLOYMENTS, ENDPOINTS,
-    EVENTS, Generation, GroupVersionResource, HTTP_ROUTES, LEASES, METRIC_TEMPLATES, Resource, SECRETS, SERVICES,
+    ALERT_PROVIDERS, AUTOSCALERS, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, CORE_EVENTS, DAEMON_SETS, DEPLOYMENTS,
+    ENDPOINTS, EVENTS, Generation, GroupVersionResource, HTTP_ROUTES, LEASES, METRIC_TEMPLATES, OLD_AUTOSCALERS,
+    Resource, SCALED_OBJECTS, SECRETS, SERVICES,
 };
 pub use server::ApiServer;
-pub use service::Fault;
+pub use service::{Fault, refuse};
+pub use store::Change;

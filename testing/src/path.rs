@@ -38,6 +38,15 @@ impl<'a> Path<'a> {
     }
 }
 
+/// The group and version whose resources are asked for.
+pub(crate) fn group_version(path: &str) -> Option<(&str, &str)> {
+    match path.trim_matches('/').split('/').collect::<Vec<_>>().as_slice() {
+        ["apis", group, version] => Some((group, version)),
+        ["api", version] => Some(("", version)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Path;

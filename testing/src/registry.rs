@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 /// What a URL names a kind by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupVersionResource {
@@ -61,6 +63,14 @@ pub const EVENTS: GroupVersionResource = GroupVersionResource::new("events.k8s.i
 /// Gateway API routes.
 pub const HTTP_ROUTES: GroupVersionResource =
     GroupVersionResource::new("gateway.networking.k8s.io", "v1", "httproutes");
+/// Autoscalers of pods.
+pub const AUTOSCALERS: GroupVersionResource =
+    GroupVersionResource::new("autoscaling", "v2", "horizontalpodautoscalers");
+/// The same on clusters before 1.23, for tests that stop serving [`AUTOSCALERS`].
+pub const OLD_AUTOSCALERS: GroupVersionResource =
+    GroupVersionResource::new("autoscaling", "v2beta2", "horizontalpodautoscalers");
+/// KEDA's autoscalers.
+pub const SCALED_OBJECTS: GroupVersionResource = GroupVersionResource::new("keda.sh", "v1alpha1", "scaledobjects");
 /// Leases.
 pub const LEASES: GroupVersionResource = GroupVersionResource::new("coordination.k8s.io", "v1", "leases");
 
@@ -124,6 +134,17 @@ impl Resource {
         }
     }
 
+    /// What discovery says of it.
+    pub(crate) fn discovered(&self) -> Value {
+        json!({
+            "name": self.name.plural,
+            "singularName": "",
+            "namespaced": self.namespaced,
+            "kind": self.kind,
+            "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"],
+        })
+    }
+
     /// `Kind.group`, as validation messages write it.
     pub(crate) fn qualified_kind(&self) -> String {
         qualify(self.kind, self.name.group)
@@ -155,6 +176,9 @@ pub(crate) fn known() -> BTreeMap<GroupVersionResource, Resource> {
         },
         Resource { immutable: &["/data"], ..Resource::built_in(CONTROLLER_REVISIONS, "ControllerRevision") },
         Resource { unconditional_update: false, ..Resource::built_in(LEASES, "Lease") },
+        Resource { status: true, ..Resource::built_in(AUTOSCALERS, "HorizontalPodAutoscaler") },
+        Resource { status: true, ..Resource::built_in(OLD_AUTOSCALERS, "HorizontalPodAutoscaler") },
+        Resource::custom(SCALED_OBJECTS, "ScaledObject"),
         Resource::built_in(SERVICES, "Service"),
         Resource::built_in(ENDPOINTS, "Endpoints"),
         Resource::built_in(SECRETS, "Secret"),

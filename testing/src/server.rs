@@ -15,6 +15,7 @@ use crate::{
     registry::{GroupVersionResource, Resource},
     service::Fault,
     state::State,
+    store::Change,
 };
 
 type Faults = Box<dyn FnMut(&Request) -> Fault + Send>;
@@ -63,6 +64,13 @@ impl ApiServer {
         self.lock().unserved.insert(resource);
     }
 
+    /// Whether requests find a resource.
+    #[must_use]
+    pub fn is_served(&self, resource: GroupVersionResource) -> bool {
+        let state = self.lock();
+        state.registry.contains_key(&resource) && !state.unserved.contains(&resource)
+    }
+
     /// Has every object of a resource completed before it is stored, after earlier such functions.
     /// The function must not call the server.
     pub fn add_defaults(&self, resource: GroupVersionResource, fill: impl Fn(&mut Value) + Send + Sync + 'static) {
@@ -86,6 +94,12 @@ impl ApiServer {
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.lock().store.revision()
+    }
+
+    /// What changed after a revision, in order, as far as it is not forgotten.
+    #[must_use]
+    pub fn changes_after(&self, revision: u64) -> Vec<Change> {
+        self.lock().store.changes_after(revision).cloned().collect()
     }
 
     /// Forgets the history up to a revision: a watch from before it ends with 410. Open watches go

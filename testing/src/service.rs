@@ -17,6 +17,7 @@ use tower::{BoxError, Service};
 use crate::{
     answer::{Answer, ReplyBody},
     call::Call,
+    path::group_version,
     refusal::refusal,
     server::ApiServer,
 };
@@ -52,6 +53,9 @@ impl Service<http::Request<Body>> for ApiServer {
         async move {
             let (parts, body) = request.into_parts();
             let body = body.collect_bytes().await?;
+            if let Some((group, version)) = group_version(parts.uri.path()) {
+                return Ok(server.lock().discovered(group, version).into_response());
+            }
             let answer = match Call::parse(&parts, &body) {
                 Ok(call) => server.process(call).await?,
                 Err(answer) => answer,
@@ -88,6 +92,12 @@ impl ApiServer {
         state.log.answered(call.request.ordinal, answer.code());
         answer
     }
+}
+
+/// The answer of a server that refuses a request, for those who stand between it and its clients.
+#[must_use]
+pub fn refuse(code: u16, reason: &'static str) -> Response<ReplyBody> {
+    Answer::from(refusal(code, reason, "the test asked for this failure")).into_response()
 }
 
 fn broken_connection() -> BoxError {

@@ -24,12 +24,16 @@ impl Key {
 }
 
 /// One object going from one state to another, `None` standing for its absence.
-#[derive(Debug)]
-pub(crate) struct Change {
-    pub(crate) resource: GroupVersionResource,
-    pub(crate) revision: u64,
-    pub(crate) before: Option<Arc<Value>>,
-    pub(crate) after: Option<Arc<Value>>,
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What it is.
+    pub resource: GroupVersionResource,
+    /// The revision that the change took.
+    pub revision: u64,
+    /// How it was.
+    pub before: Option<Arc<Value>>,
+    /// How it is.
+    pub after: Option<Arc<Value>>,
 }
 
 #[derive(Debug, Default)]

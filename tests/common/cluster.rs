@@ -17,15 +17,17 @@ use serde_json::{Value, json};
 use serin::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
-    AlertSettings, Cache, Clock, Context, Deliveries, Error, Outbox, Settings, Tenancy, reconcile, slim, slim_config,
+    AlertSettings, AllowedHosts, Cache, Clock, Context, Deliveries, Egress, Error, Guarded, Settings, Tenancy,
+    reconcile, slim, slim_canary, slim_config, slim_scaler,
 };
 use serin::telemetry::Metrics;
 use serin::workload::REVISION;
 use serin::workload::configs::Kind as ConfigKind;
 use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes, settle_endpoints};
 use serin_testing::{
-    ALERT_PROVIDERS, ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, ENDPOINTS,
-    GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, Request, SECRETS, SERVICES,
+    ALERT_PROVIDERS, AUTOSCALERS, ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS,
+    ENDPOINTS, GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, OLD_AUTOSCALERS, Request, SCALED_OBJECTS, SECRETS,
+    SERVICES,
 };
 use std::fmt::Write as _;
 use std::sync::{Arc, mpsc};
@@ -64,7 +66,7 @@ pub(crate) struct Cluster {
     pub(crate) daemon_sets: DaemonSetController,
     /// Pods and gateway react to what is written.
     pub(crate) reacts: bool,
-    /// Endpoints follow their Services.
+    /// Endpoints follow their Services: needed where one is the target.
     pub(crate) counts: bool,
     /// Alerts are delivered before time goes on.
     pub(crate) listens: bool,
@@ -86,6 +88,7 @@ pub(crate) struct Operator {
     writers: Vec<(GroupVersionResource, ApiResource, Writer<DynamicObject>)>,
     templates: Writer<MetricTemplate>,
     providers: Writer<AlertProvider>,
+    canaries: Writer<Guarded>,
     pub(crate) deliveries: Deliveries,
 }
 
@@ -115,7 +118,7 @@ impl Cluster {
             deployments: DeploymentController::new().never_ready(broken),
             daemon_sets: DaemonSetController::new(NODES).never_ready(broken),
             reacts: true,
-            counts: true,
+            counts: false,
             listens: true,
             due: None,
             looked_at: 0,
@@ -263,6 +266,50 @@ impl Cluster {
         outcome
     }
 
+    /// One pass during which time goes on, and in which the user does something after a while; answers how long it took. What
+    /// the user does is shown to the caches as the watches would.
+    pub(crate) async fn pass_during(&mut self, after: Duration, act: impl FnOnce(&Self)) -> SignedDuration {
+        self.react();
+        self.operator.refresh(&self.server);
+        self.looked_at = self.server.revision();
+        let guard: Guarded = parse(self.get(CANARIES, NAME));
+        let mut pass = Box::pin(reconcile(Arc::new(guard), Arc::clone(&self.operator.context)));
+        let began = self.clock.now();
+        let elapsed = |cluster: &Self| cluster.clock.now().duration_since(began);
+        let mut act = Some(act);
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                outcome = &mut pass => break outcome,
+                () = real_time(Duration::from_millis(5)) => tokio::time::advance(Duration::from_millis(100)).await,
+            }
+            assert!(elapsed(self) < SignedDuration::from_hours(1), "the pass does not end");
+            if elapsed(self).unsigned_abs() >= after
+                && let Some(act) = act.take()
+            {
+                act(self);
+                self.react();
+                self.operator.refresh(&self.server);
+                self.operator.context.news.tell(NAMESPACE, NAME);
+            }
+        };
+        let took = elapsed(self);
+        match outcome {
+            Ok(action) => self.due = requeue(&action).map(|after| self.clock.now() + after),
+            Err(error) => {
+                self.due = Some(self.clock.now());
+                self.errors.push(error);
+            }
+        }
+        self.tell();
+        took
+    }
+
+    /// The same, while the user only waits.
+    pub(crate) async fn pass_in_time(&mut self) -> SignedDuration {
+        self.pass_during(Duration::MAX, |_| {}).await
+    }
+
     /// Passes as the controller would make them, each when something changed or when it is due, until nothing moves.
     pub(crate) async fn settle(&mut self) {
         assert!(self.settle_until(|_| false).await, "nothing comes to rest");
@@ -361,6 +408,8 @@ impl Operator {
             (HTTP_ROUTES, "HTTPRoute"),
             (CONFIG_MAPS, "ConfigMap"),
             (SECRETS, "Secret"),
+            (if server.is_served(AUTOSCALERS) { AUTOSCALERS } else { OLD_AUTOSCALERS }, "HorizontalPodAutoscaler"),
+            (SCALED_OBJECTS, "ScaledObject"),
         ];
         let watch = |(name, kind): (GroupVersionResource, &str)| {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(name.group, name.version, kind));
@@ -368,17 +417,17 @@ impl Operator {
             cache.add(resource.clone(), writer.as_reader());
             (name, resource, writer)
         };
-        let writers = kinds.map(watch).into();
+        let writers = kinds.into_iter().filter(|(name, _)| server.is_served(*name)).map(watch).collect();
         let templates = Writer::default();
         let reader: Store<MetricTemplate> = templates.as_reader();
         let metrics = Arc::new(Metrics::new());
         let providers = Writer::default();
-        let outbox = Outbox::open(server.client(), &settings.alerts, providers.as_reader(), Arc::clone(&metrics));
-        let (outbox, deliveries) = outbox.expect("an outbox can be opened");
-        let context = Context::new(server.client(), settings, leadership, metrics, cache, reader, clock);
-        let mut context = context.expect("a context can be made");
-        context.outbox = Some(outbox);
-        Self { context: Arc::new(context), writers, templates, providers, deliveries }
+        let egress = Egress::new(settings.allowed_egress.clone()).expect("connections can be made");
+        let mut context = Context::new(server.client(), egress, settings, leadership, metrics, cache, reader, clock);
+        let deliveries = context.open_outbox(providers.as_reader());
+        let canaries = Writer::default();
+        context.canaries = canaries.as_reader().into();
+        Self { context: Arc::new(context), writers, templates, providers, canaries, deliveries }
     }
 
     /// Shows the caches what there is, as the watches would.
@@ -397,6 +446,9 @@ impl Operator {
                 if let Some(kind) = ConfigKind::named(&resource.kind) {
                     slim_config(kind, &mut object);
                 }
+                if serin::workload::autoscaler::by_kind(&resource.kind).is_some() {
+                    slim_scaler(&mut object);
+                }
                 object.types = Some(kube::core::TypeMeta {
                     api_version: resource.api_version.clone(),
                     kind: resource.kind.clone(),
@@ -407,6 +459,13 @@ impl Operator {
         }
         fill(&mut self.templates, server.list(METRIC_TEMPLATES, None).into_iter().map(parse));
         fill(&mut self.providers, server.list(ALERT_PROVIDERS, None).into_iter().map(parse));
+        let slimmed = |mut canary: Guarded| {
+            if let Ok(canary) = &mut canary.0 {
+                slim_canary(canary);
+            }
+            canary
+        };
+        fill(&mut self.canaries, server.list(CANARIES, None).into_iter().map(parse).map(slimmed));
     }
 
     /// Waits, in real time, until no alert is on its way any more; paused time stands still meanwhile.
@@ -438,6 +497,11 @@ impl Operator {
     }
 }
 
+/// Waits while paused time stands still.
+async fn real_time(wait: Duration) {
+    tokio::task::spawn_blocking(move || std::thread::sleep(wait)).await.expect("a sleep ends");
+}
+
 fn fill<K>(writer: &mut Writer<K>, objects: impl Iterator<Item = K>)
 where
     K: kube::runtime::reflector::Lookup + Clone + 'static,
@@ -462,6 +526,8 @@ pub(crate) fn settings(metrics_server: &str) -> Settings {
         query_timeout: Duration::from_secs(5),
         config_tracking: true,
         concurrency: 4,
+        webhook_concurrency: 16,
+        allowed_egress: AllowedHosts::default(),
         tenancy: Tenancy::default(),
         alerts: AlertSettings::default(),
     }

@@ -1,4 +1,4 @@
-//! Where alerts arrive: an HTTP server that answers what a test wants, over a real connection.
+//! Where alerts and the requests to webhooks arrive: an HTTP server that answers what a test wants, over a real connection.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -22,6 +22,16 @@ pub(crate) enum Does {
     Recover(usize),
     /// Never answers.
     Hang,
+    /// Answers with this status and this text.
+    Say(u16, &'static str),
+    /// Answers 429 to the first request and asks for patience of so many seconds, and then 200.
+    Busy(u64),
+    /// Leads to another address on the same server.
+    Redirect(&'static str),
+    /// Answers 403, and goes on for megabytes.
+    Flood,
+    /// Answers 403 with everything that it was told.
+    Echo,
 }
 
 /// One request, as it arrived.
@@ -49,6 +59,8 @@ pub(crate) struct Inbox {
 
 struct Shared {
     does: Does,
+    /// What it does at some paths.
+    at: BTreeMap<String, Does>,
     arrived: Vec<Letter>,
 }
 
@@ -56,10 +68,20 @@ impl Inbox {
     pub(crate) async fn start(does: Does) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = format!("http://{}", listener.local_addr().expect("it is bound"));
-        let shared = Arc::new(Mutex::new(Shared { does, arrived: vec![] }));
+        let shared = Arc::new(Mutex::new(Shared { does, at: BTreeMap::new(), arrived: vec![] }));
         let router = Router::new().fallback(take).with_state(Arc::clone(&shared));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { address, shared }
+    }
+
+    /// From now on it does this at a path.
+    pub(crate) fn at(&self, path: &str, does: Does) {
+        self.shared.lock().expect("no test panics in here").at.insert(path.to_owned(), does);
+    }
+
+    /// What arrived since this was last called.
+    pub(crate) fn take(&self) -> Vec<Letter> {
+        std::mem::take(&mut self.shared.lock().expect("no test panics in here").arrived)
     }
 
     /// What arrived so far.
@@ -94,17 +116,24 @@ async fn take(State(shared): State<Arc<Mutex<Shared>>>, uri: Uri, headers: Heade
         headers: headers.iter().map(header).collect(),
         body: serde_json::from_slice(&body).unwrap_or_default(),
     };
-    let status = {
+    let everything = format!("{letter:?}");
+    let (does, before) = {
         let mut shared = shared.lock().expect("no test panics in here");
+        let before = shared.arrived.iter().filter(|other| other.path == letter.path).count();
+        let does = shared.at.get(&letter.path).copied().unwrap_or(shared.does);
         shared.arrived.push(letter);
-        match shared.does {
-            Does::Answer(status) => Some(status),
-            Does::Recover(failures) => Some(if shared.arrived.len() <= failures { 500 } else { 200 }),
-            Does::Hang => None,
-        }
+        (does, before)
     };
-    match status {
-        Some(status) => StatusCode::from_u16(status).expect("a status").into_response(),
-        None => pending().await,
+    let status = |status: u16| StatusCode::from_u16(status).expect("a status");
+    match does {
+        Does::Answer(code) => status(code).into_response(),
+        Does::Recover(failures) => status(if before < failures { 500 } else { 200 }).into_response(),
+        Does::Hang => pending().await,
+        Does::Say(code, text) => (status(code), text).into_response(),
+        Does::Busy(seconds) if before == 0 => (status(429), [("retry-after", seconds.to_string())]).into_response(),
+        Does::Busy(_) => status(200).into_response(),
+        Does::Redirect(to) => (status(307), [("location", to)]).into_response(),
+        Does::Flood => (status(403), "flood ".repeat(2_000_000)).into_response(),
+        Does::Echo => (status(403), everything).into_response(),
     }
 }

@@ -10,4 +10,6 @@ pub(crate) mod cluster;
 pub(crate) mod configs;
 pub(crate) mod inbox;
 pub(crate) mod prometheus;
+pub(crate) mod scalers;
+pub(crate) mod service;
 pub(crate) mod story;

@@ -83,6 +83,12 @@ eventSink: SERIN_EVENT_SINK
   value: {{ .Values.configTracking.enabled | quote }}
 - name: SERIN_CONCURRENCY
   value: {{ .Values.concurrency | int | quote }}
+- name: SERIN_WEBHOOK_CONCURRENCY
+  value: {{ .Values.webhookConcurrency | int | quote }}
+{{- with .Values.allowedEgress }}
+- name: SERIN_ALLOWED_EGRESS
+  value: {{ join "," . | quote }}
+{{- end }}
 {{- with .Values.namespaces }}
 - name: SERIN_NAMESPACE
   value: {{ join "," . | quote }}

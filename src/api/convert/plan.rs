@@ -1,11 +1,9 @@
 //! Spec → [`Plan`].
 
-use super::not_yet::not_yet;
 use super::refusals::refusals;
 use crate::api::analysis::{Analysis, Metric, OnInconclusive as WireOnInconclusive};
 use crate::api::canary::{CanarySpec, Provider};
-use crate::api::webhook::WebhookType;
-use crate::domain::{Hook, InvalidPlan, Limits, OnInconclusive, Percent, Plan, Steps, Weight};
+use crate::domain::{InvalidPlan, Limits, OnInconclusive, Percent, Plan, Steps, Weight};
 use jiff::SignedDuration;
 use std::collections::BTreeSet;
 
@@ -35,9 +33,6 @@ pub enum InvalidSpec {
     /// What a rule of the CRD refuses, in the same words.
     #[error("{0}: {1}")]
     Refused(&'static str, &'static str),
-    /// What only a newer Serin can do.
-    #[error("{0} is not supported yet; leave it out")]
-    NotYet(&'static str),
     /// A duration that is none.
     #[error("{field}: {text:?} is not a duration; write for example 30s, 1m or 1m30s")]
     Duration {
@@ -104,7 +99,6 @@ pub fn plan(spec: &CanarySpec, defaults: &Defaults) -> Result<Plan, InvalidSpec>
     if spec.metrics_server.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
         return Err(InvalidSpec::MetricsServer);
     }
-    not_yet(spec)?;
     let seconds = spec.progress_deadline_seconds.unwrap_or(PROGRESS_DEADLINE_SECONDS);
     let progress_deadline = SignedDuration::from_secs(within("spec.progressDeadlineSeconds", seconds, 1, i32::MAX)?);
     let plan = Plan {
@@ -187,7 +181,6 @@ fn with_analysis(plan: &Plan, analysis: &Analysis, meshless: bool) -> Result<Pla
         checks_per_step,
         mirror: if analysis.mirror { mirror } else { Weight::ZERO },
         promotion_step: share("spec.analysis.stepWeightPromotion", analysis.step_weight_promotion)?,
-        hooks: analysis.webhooks.iter().filter_map(|webhook| hook(webhook.when())).collect(),
         interval,
         threshold,
         inconclusive_limit: inconclusive_limit.transpose()?.unwrap_or(threshold),
@@ -198,6 +191,7 @@ fn with_analysis(plan: &Plan, analysis: &Analysis, meshless: bool) -> Result<Pla
         metrics: metrics(&analysis.metrics)?,
         canary_ready: percent("spec.analysis.canaryReadyThreshold", analysis.canary_ready_threshold)?,
         primary_ready: percent("spec.analysis.primaryReadyThreshold", analysis.primary_ready_threshold)?,
+        hooks: analysis.webhooks.iter().filter_map(|webhook| webhook.when().hook()).collect(),
         ..plan.clone()
     })
 }
@@ -246,20 +240,6 @@ fn steps(analysis: &Analysis) -> Result<Steps, InvalidSpec> {
         (Some(_), Some(_)) | (None, None) => return Ok(Steps::at_once()),
     }
     .map_err(InvalidSpec::Steps)
-}
-
-/// What a webhook's answer decides; nothing for those that are only told of events.
-fn hook(kind: WebhookType) -> Option<Hook> {
-    match kind {
-        WebhookType::ConfirmRollout => Some(Hook::ConfirmRollout),
-        WebhookType::PreRollout => Some(Hook::PreRollout),
-        WebhookType::Unset | WebhookType::Rollout => Some(Hook::Rollout),
-        WebhookType::ConfirmTrafficIncrease => Some(Hook::ConfirmTrafficIncrease),
-        WebhookType::ConfirmPromotion => Some(Hook::ConfirmPromotion),
-        WebhookType::PostRollout => Some(Hook::PostRollout),
-        WebhookType::Rollback => Some(Hook::Rollback),
-        WebhookType::Event => None,
-    }
 }
 
 fn metrics(metrics: &[Metric]) -> Result<Vec<(String, Limits)>, InvalidSpec> {
@@ -322,6 +302,7 @@ fn within(field: &'static str, number: i32, low: i32, high: i32) -> Result<i64, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Hook;
     use serde_json::{Value, json};
 
     fn of(analysis: &Value, meshless: bool) -> Plan {

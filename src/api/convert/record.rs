@@ -2,7 +2,7 @@
 
 use crate::api::conditions::{Summary, set_conditions};
 use crate::api::status::{
-    CanaryStatus, CheckStatus, EndingStatus, HistoryEntry, RevisionStatus, TargetStatus, WaitingStatus,
+    CanaryStatus, CheckStatus, EndingStatus, HistoryEntry, RevisionStatus, TargetStatus, WaitingStatus, short,
 };
 use crate::domain::{
     Analysis, CanaryPods, Check, Decision, Gate, Outcome, Phase, Plan, Promotion, Revision, State, Verdict, Waiting,
@@ -34,7 +34,7 @@ pub fn record(
     let waiting = match &decision.waiting {
         None => old.waiting.clone(),
         Some(waiting) => {
-            waiting.reason().map(|reason| WaitingStatus { reason: reason.into(), message: waiting.to_string() })
+            waiting.reason().map(|reason| WaitingStatus { reason: reason.into(), message: short(&waiting.to_string()) })
         }
     };
     let moved = old.phase.as_deref() != Some(name(phase)) || old.canary_weight != i32::from(weight.canary());
@@ -70,7 +70,7 @@ pub fn record(
             .as_ref()
             .map(|ending| EndingStatus { revision: ending.revision.0.clone(), succeeded: ending.succeeded }),
         command: command.clone(),
-        failure,
+        failure: failure.map(|why| short(&why)),
         stage,
         waiting,
         target: target.as_ref().map(|target| TargetStatus {
@@ -255,12 +255,12 @@ fn name(phase: &Phase) -> &'static str {
 
 fn check_status(check: &Check, now: Timestamp) -> CheckStatus {
     CheckStatus {
-        metric: check.metric.clone(),
+        metric: short(&check.metric),
         value: check.answer.as_ref().ok().copied().filter(|value| value.is_finite()),
         min: check.limits.min,
         max: check.limits.max,
         verdict: format!("{:?}", check.verdict()),
-        message: check.to_string(),
+        message: short(&check.to_string()),
         time: now,
     }
 }
@@ -271,7 +271,7 @@ fn history(mut history: Vec<HistoryEntry>, decision: &Decision, step: i32, now: 
     history.extend(decision.notes.iter().map(|note| HistoryEntry {
         time: now,
         reason: note.reason.to_string(),
-        message: note.text.clone(),
+        message: short(&note.text),
         revision: revision.clone(),
         weight: i32::from(state.weight().canary()),
         step,

@@ -28,10 +28,7 @@ pub(super) fn refusals(spec: &CanarySpec) -> Checked {
     of_canary(spec)?;
     of_autoscaler(spec)?;
     of_service(&spec.service)?;
-    match &spec.analysis {
-        Some(analysis) => of_analysis(analysis, spec.skip_analysis)?,
-        None => {}
-    }
+    spec.analysis.as_ref().map_or(Ok(()), |analysis| of_analysis(analysis, spec.skip_analysis))?;
     match &spec.provider {
         Some(name) => provider(spec, name).map(drop),
         None => Ok(()),

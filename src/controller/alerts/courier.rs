@@ -5,13 +5,14 @@
 use super::settings::AlertSettings;
 use super::{Alert, Recipient};
 use crate::api::{AlertProvider, AlertProviderSpec};
-use crate::controller::error::Error;
+use crate::controller::egress::{Egress, Response, exchange};
 use crate::controller::scoped::Scoped;
+use crate::controller::secrets;
+use crate::controller::webhooks::Caller;
 use crate::notify::{self, Answer, Channel, Endpoint, MAX_ANSWER_BYTES, Message};
 use crate::telemetry::{Metrics, chain};
-use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Api, Client};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,8 @@ pub(super) struct Courier {
     pub(super) client: Client,
     pub(super) settings: AlertSettings,
     pub(super) providers: Scoped<Store<AlertProvider>>,
-    pub(super) http: reqwest::Client,
+    pub(super) egress: Egress,
+    pub(super) caller: Arc<Caller>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -40,10 +42,10 @@ impl Courier {
         client: Client,
         settings: AlertSettings,
         providers: Scoped<Store<AlertProvider>>,
+        (egress, caller): (Egress, Arc<Caller>),
         metrics: Arc<Metrics>,
-    ) -> Result<Self, Error> {
-        let http = connections().build().map_err(|error| Error::Start(format!("no HTTP client: {error}")))?;
-        Ok(Self { client, settings, providers, http, metrics })
+    ) -> Self {
+        Self { client, settings, providers, egress, caller, metrics }
     }
 
     /// Sends an alert, or gives up on it. Either way it is counted.
@@ -73,6 +75,10 @@ impl Courier {
     }
 
     async fn insist(&self, alert: &Alert) -> Result<(), String> {
+        if let Some(told) = &alert.call {
+            let (webhook, call) = &**told;
+            return self.caller.call(webhook, call.clone()).await;
+        }
         let mut waits = BACKOFF.into_iter();
         loop {
             let answer = timeout(DEADLINE, self.attempt(alert)).await;
@@ -101,28 +107,19 @@ impl Courier {
     }
 
     async fn exchange(&self, channel: &dyn Channel, request: http::Request<Vec<u8>>, proxy: Option<&str>) -> Answer {
-        let http = match proxy.map(through).transpose() {
-            Ok(http) => http.unwrap_or_else(|| self.http.clone()),
-            Err(answer) => return answer,
+        let address = request.uri().to_string();
+        let http = match proxy {
+            Some(proxy) => self.egress.through(proxy, &address),
+            None => self.egress.to(&address, false).cloned(),
         };
-        let failed = |error: reqwest::Error| Answer::Later { why: chain(&error.without_url()), after: None };
-        let Ok(request) = reqwest::Request::try_from(request) else {
-            return Answer::Refused("the address is not a URL".into());
+        let http = match http {
+            Ok(http) => http,
+            Err(refused) => return Answer::Refused(refused.to_string()),
         };
-        let mut response = match http.execute(request).await {
-            Ok(response) => response,
-            Err(error) => return failed(error),
-        };
-        let mut body = Vec::new();
-        while body.len() < MAX_ANSWER_BYTES {
-            match response.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => break,
-                Err(error) => return failed(error),
-            }
+        match exchange(&http, request, MAX_ANSWER_BYTES).await {
+            Ok(Response { status, headers, body }) => notify::answer(channel, status, &headers, &body),
+            Err(error) => Answer::Later { why: chain(&error), after: None },
         }
-        body.truncate(MAX_ANSWER_BYTES);
-        notify::answer(channel, response.status(), response.headers(), &body)
     }
 
     /// Where an alert goes, as it is written now.
@@ -145,6 +142,7 @@ impl Courier {
                 let provider = found.ok_or_else(|| Answer::Refused("it does not exist; create it".into()))?;
                 self.provided(namespace, &provider.spec).await
             }
+            Recipient::Webhook { .. } => Err(Answer::Refused("it has nothing to be told".into())),
         }
     }
 
@@ -159,15 +157,10 @@ impl Courier {
 
     /// Read when needed, and not kept.
     async fn secret(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, Vec<u8>>, Answer> {
-        let secret = Api::<Secret>::namespaced(self.client.clone(), namespace).get_opt(name).await;
-        let secret = secret.map_err(|error| Answer::Later {
-            why: format!("secret {name} could not be read: {}", chain(&error)),
-            after: None,
-        })?;
+        let unread = |why| Answer::Later { why: format!("secret {name}: {why}"), after: None };
         let missing =
             || Answer::Refused(format!("its secret {name} does not exist; create it in namespace {namespace}"));
-        let data = secret.ok_or_else(missing)?.data.unwrap_or_default();
-        Ok(data.into_iter().map(|(key, value)| (key, value.0)).collect())
+        secrets::read(&self.client, namespace, name).await.map_err(unread)?.ok_or_else(missing)
     }
 
     fn provider(&self, namespace: &str, name: &str) -> Option<Arc<AlertProvider>> {
@@ -178,6 +171,7 @@ impl Courier {
     fn channel(&self, to: &Recipient) -> &'static str {
         match to {
             Recipient::Default(channel) => channel,
+            Recipient::Webhook { .. } => "webhook",
             Recipient::Provider { namespace, name } => {
                 self.provider(namespace, name).map_or("unknown", |provider| provider.spec.kind.name())
             }
@@ -185,22 +179,10 @@ impl Courier {
     }
 }
 
-/// Redirects are not followed: a redirect could send messages and tokens to somewhere that nobody wrote down.
-fn connections() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(concat!("serin/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-}
-
-/// Connections through a proxy. They are few, so none is kept.
-fn through(proxy: &str) -> Result<reqwest::Client, Answer> {
-    let proxy = reqwest::Proxy::all(proxy).map_err(|_| Answer::Refused("the proxy is not a URL".into()))?;
-    connections().proxy(proxy).build().map_err(|_| Answer::Refused("the proxy cannot be used".into()))
-}
-
 fn told(to: &Recipient) -> String {
     match to {
         Recipient::Provider { namespace, name } => format!("AlertProvider {namespace}/{name}"),
         Recipient::Default(channel) => format!("the operator's {channel}"),
+        Recipient::Webhook { name, .. } => format!("the event webhook {name}"),
     }
 }

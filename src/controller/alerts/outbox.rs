@@ -8,8 +8,9 @@ use super::courier::Courier;
 use super::settings::AlertSettings;
 use super::{Alert, Recipient};
 use crate::api::AlertProvider;
-use crate::controller::error::Error;
+use crate::controller::egress::Egress;
 use crate::controller::scoped::Scoped;
+use crate::controller::webhooks::Caller;
 use crate::telemetry::Metrics;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -53,16 +54,14 @@ pub struct Deliveries {
 
 impl Outbox {
     /// Begins to deliver what is put in.
-    ///
-    /// # Errors
-    /// When no connections can be set up.
     pub fn open(
         client: Client,
         settings: &AlertSettings,
         providers: impl Into<Scoped<Store<AlertProvider>>>,
+        doors: (Egress, Arc<Caller>),
         metrics: Arc<Metrics>,
-    ) -> Result<(Self, Deliveries), Error> {
-        let courier = Arc::new(Courier::new(client, settings.clone(), providers.into(), metrics)?);
+    ) -> (Self, Deliveries) {
+        let courier = Arc::new(Courier::new(client, settings.clone(), providers.into(), doors, metrics));
         let (entrance, arriving) = mpsc::channel(ENTRANCE);
         let (close, closed) = oneshot::channel();
         let (sending, dropping) = (Arc::clone(&courier), Arc::clone(&courier));
@@ -72,7 +71,7 @@ impl Outbox {
         };
         let queues = Queues::new(deliver, move |alert| dropping.discard(alert));
         let task = tokio::spawn(queues.run(arriving, closed));
-        Ok((Self { entrance, courier }, Deliveries { close, task }))
+        (Self { entrance, courier }, Deliveries { close, task })
     }
 
     pub(super) fn put(&self, alert: Alert) {
@@ -203,7 +202,7 @@ mod tests {
             checks: vec![],
         };
         let to = Recipient::Provider { namespace: "shop".into(), name: name.to_owned() };
-        Alert { to, message: Arc::new(message) }
+        Alert { to, message: Arc::new(message), call: None }
     }
 
     fn line(alert: &Alert) -> String {

@@ -1,37 +1,47 @@
 //! Asking the metric providers: all at once, each with a deadline, and every failure an answer.
 
 use crate::api::{Canary, CanarySpec, InvalidSpec, Metric, MetricTemplateSpec, duration};
-use crate::controller::cache::Key;
 use crate::controller::context::Context;
+use crate::controller::egress::Egress;
 use crate::controller::rollout::Rollout;
-use crate::domain::{Answer, Answers, Check, Limits, Outcome, Plan, Questions, Unknown};
+use crate::controller::secrets;
+use crate::domain::{Answer, Check, Limits, Outcome, Unknown};
 use crate::metrics::{Credentials, Query, Variables, builtin, prometheus, prometheus_duration, render};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures::future::join_all;
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Secret;
-use kube::core::ApiResource;
 use kube::runtime::reflector::ObjectRef;
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// The window of a metric that does not say.
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
 
-/// Asks what is due.
-pub(in crate::controller) async fn ask(
-    context: &Context,
-    rollout: &Rollout,
-    canary: &Canary,
-    plan: &Plan,
-    asked: &Questions,
-) -> Answers {
-    let outcome = if asked.metrics { Some(metrics(context, rollout, canary, &plan.metrics).await) } else { None };
-    Answers::of(outcome)
+/// Whom questions are put to: the network, or what a simulation has in its place.
+pub trait Network: Send + Sync {
+    /// Sends one query and reads its answer, within `limit`.
+    fn query<'a>(&'a self, query: &'a Query, limit: Duration) -> BoxFuture<'a, Answer>;
+}
+
+impl Network for Egress {
+    fn query<'a>(&'a self, query: &'a Query, limit: Duration) -> BoxFuture<'a, Answer> {
+        async move {
+            let http = self.to(&query.address, query.insecure_skip_verify);
+            let http = http.map_err(|refused| Unknown::NotAsked(refused.to_string()))?;
+            send(http, query, limit).await
+        }
+        .boxed()
+    }
 }
 
 /// One round of checks.
-async fn metrics(context: &Context, rollout: &Rollout, canary: &Canary, metrics: &[(String, Limits)]) -> Outcome {
+pub(super) async fn metrics(
+    context: &Context,
+    rollout: &Rollout,
+    canary: &Canary,
+    metrics: &[(String, Limits)],
+) -> Outcome {
     let written = canary.spec.analysis.as_ref().map(|analysis| analysis.metrics.as_slice()).unwrap_or_default();
     let checks = metrics.iter().map(async |(name, limits)| {
         let answer = match written.iter().find(|metric| metric.name == *name) {
@@ -46,8 +56,7 @@ async fn metrics(context: &Context, rollout: &Rollout, canary: &Canary, metrics:
 async fn answer(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: &Metric) -> Answer {
     let query = query(context, rollout, spec, metric).await?;
     let started = Instant::now();
-    let http = &context.http[usize::from(query.insecure_skip_verify)];
-    let answer = send(http, &query, context.settings.query_timeout).await;
+    let answer = context.network.query(&query, context.settings.query_timeout).await;
     context.metrics.query(if answer.is_ok() { "ok" } else { "error" }, started.elapsed());
     answer
 }
@@ -179,14 +188,8 @@ async fn template(
 
 /// Read when needed, and not kept.
 async fn credentials(context: &Context, namespace: &str, name: &str) -> Result<Credentials, Unknown> {
-    let key = Key { resource: ApiResource::erase::<Secret>(&()), namespace: namespace.into(), name: name.into() };
     let not_asked = |why: String| Unknown::NotAsked(format!("secret {name} in namespace {namespace}: {why}"));
-    let api: kube::Api<Secret> = kube::Api::namespaced(context.client.clone(), namespace);
-    let secret = context.call("read", &key, api.get(name)).await;
-    let secret = secret.map_err(|error| match error.code() {
-        Some(404) => not_asked("it does not exist; create it with token, or with username and password".into()),
-        _ => not_asked(crate::telemetry::chain(&error)),
-    })?;
-    let data: BTreeMap<_, _> = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+    let missing = || not_asked("it does not exist; create it with token, or with username and password".into());
+    let data = secrets::read(&context.client, namespace, name).await.map_err(not_asked)?.ok_or_else(missing)?;
     Credentials::try_from(&data).map_err(|error| not_asked(error.to_string()))
 }

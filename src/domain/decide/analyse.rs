@@ -1,5 +1,6 @@
 //! A new version is analysed: rounds of checks, steps, gates, and every way back.
 
+use super::capacity;
 use super::heard::{Heard, Round, Said};
 use super::note::{Note, Reason, Waiting};
 use super::pending::{Pending, hindrance, later, without_traffic};
@@ -68,7 +69,7 @@ pub(super) fn analyse(
         return dwell(plan, state, analysis, now);
     }
     if skipped {
-        return skip(plan, state, analysis, now, target);
+        return skip(plan, state, analysis, seen, target);
     }
     if !serves && recorded.blocked.is_some() && held_before(plan, analysis) {
         return get_ready(plan, state, analysis, now);
@@ -84,7 +85,7 @@ pub(super) fn analyse(
         (Round::None, 0) => analysis,
         _ => return dwell(plan, state, analysis, now),
     };
-    go_on(plan, state, analysis, now, target, heard)
+    go_on(plan, state, analysis, seen, target, heard)
 }
 
 /// Every check of this round passed.
@@ -92,10 +93,11 @@ fn go_on(
     plan: &Plan,
     state: &State,
     analysis: &Analysis,
-    now: Timestamp,
+    seen: &World,
     target: &TargetSeen,
     heard: &Heard<'_>,
 ) -> Decision {
+    let now = seen.now;
     let needed = plan.checks_at(analysis.weight);
     if analysis.passed < needed {
         let text = format!("check {} of {needed} passed at weight {}", analysis.passed, analysis.weight);
@@ -116,7 +118,7 @@ fn go_on(
     let mut decision = match gate {
         Gate::TrafficIncrease if needed == 0 => advance(plan, state, analysis, now, "its pods are ready"),
         Gate::TrafficIncrease => advance(plan, state, analysis, now, "every check passed"),
-        Gate::Promotion => promotion(state, analysis.weight, now, target, "every check passed at the last step"),
+        Gate::Promotion => promotion(state, analysis.weight, seen, target, "every check passed at the last step"),
     };
     if analysis.gate == Some(gate) {
         let text = format!("{} is open at weight {}", gate.hook().name(), analysis.weight);
@@ -183,12 +185,12 @@ fn pause(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, heard:
 }
 
 /// The rest is skipped, as the plan or an order has it.
-fn skip(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, target: &TargetSeen) -> Decision {
+fn skip(plan: &Plan, state: &State, analysis: &Analysis, seen: &World, target: &TargetSeen) -> Decision {
     if plan.vacate_primary && analysis.weight < Weight::FULL {
         let text = format!("canary weight {}: the primary may lose its pods while it is updated", Weight::FULL);
-        return at_weight(plan, state, analysis, Weight::FULL, now, Note::new(Reason::Advanced, text));
+        return at_weight(plan, state, analysis, Weight::FULL, seen.now, Note::new(Reason::Advanced, text));
     }
-    promotion(state, analysis.weight, now, target, "its pods are ready, and the analysis is skipped")
+    promotion(state, analysis.weight, seen, target, "its pods are ready, and the analysis is skipped")
 }
 
 /// The target is no longer what is being analysed, and not yet a version of its own: no traffic may stay on its pods.
@@ -360,11 +362,11 @@ fn next_round(plan: &Plan, analysis: &Analysis, now: Timestamp) -> Timestamp {
     if analysis.due(plan, now) { later(now, SOON) } else { later(analysis.since, plan.interval) }
 }
 
-fn promotion(state: &State, weight: Weight, now: Timestamp, target: &TargetSeen, why: &str) -> Decision {
+fn promotion(state: &State, weight: Weight, seen: &World, target: &TargetSeen, why: &str) -> Decision {
     let revision = state.candidate().map(ToString::to_string).unwrap_or_default();
-    let next = Promotion::new(weight, now);
+    let next = Promotion::new(weight, seen.now);
     let note = Note::new(Reason::Promoting, format!("the primary is given revision {revision}: {why}"));
-    let replicas = target.replicas.max(1);
+    let replicas = capacity::needed(seen.primary.as_ref(), target.replicas, weight);
     go(State { phase: Phase::Promoting(next), replicas, ..state.clone() }, Waiting::PrimaryMissing, vec![note])
 }
 

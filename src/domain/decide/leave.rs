@@ -3,12 +3,19 @@
 use super::note::{Note, Reason, Waiting};
 use super::pending::{handed_over, later};
 use super::{Decision, News, go, news, stay, wake_at};
-use crate::domain::{CanaryPods, Farewell, Phase, Plan, Routing, State, TargetSeen, World};
+use crate::domain::{CanaryPods, Farewell, Phase, Plan, Primary, Routing, State, TargetSeen, World};
 
 /// The app is handed back to its own workload, or, if that cannot be trusted, stays on the primary.
 pub(super) fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
-    let at =
-        |stage| State { phase: Phase::Terminating { since: seen.now, stage }, canary: CanaryPods::Up, ..state.clone() };
+    // Pods that carried everything are as many as the target needs, whatever it had when it was last asked.
+    let replicas = match &seen.primary {
+        Some(Primary { pods, most: Some(_), .. }) => state.replicas.max(pods.wanted),
+        Some(_) | None => state.replicas,
+    };
+    let at = |stage| {
+        let phase = Phase::Terminating { since: seen.now, stage };
+        State { phase, canary: CanaryPods::Up, replicas, ..state.clone() }
+    };
     let keep = |why: &str| {
         let note = Note::warning(Reason::PrimaryKept, format!("the primary goes on serving: {why}"));
         go(at(Farewell::Kept), Waiting::Nothing, vec![note])

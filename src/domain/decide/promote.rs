@@ -1,6 +1,7 @@
 //! The primary is given the analysed version, or, when that went wrong, the one before.
 
 use super::analyse::SOON;
+use super::capacity;
 use super::heard::{Heard, Said};
 use super::note::{Note, Reason, Waiting, count};
 use super::pending::later;
@@ -35,9 +36,13 @@ pub(super) fn promote(
         let next = Promotion { weight, ..promotion.clone() };
         return go(promoting(state, next), Waiting::PrimaryMissing, vec![note]);
     }
-    let pods = seen.primary.as_ref().map(|primary| primary.pods).unwrap_or_default();
-    let runs = seen.primary.as_ref().and_then(|primary| primary.revision.as_ref());
-    let ready = runs.is_some() && runs == state.primary_revision() && pods.ready(plan.primary_ready);
+    let pods = seen.primary.as_ref().map(|primary| capacity::asked_for(primary, state.replicas)).unwrap_or_default();
+    let ready = seen.primary.as_ref().is_some_and(|primary| {
+        let share = next_weight(plan, promotion).primary();
+        let runs = primary.revision.is_some() && primary.revision.as_ref() == state.primary_revision();
+        runs && primary.pods.ready(plan.primary_ready)
+            && capacity::suffices(primary, plan.primary_ready, state.replicas, share)
+    });
     // A primary that has begun to take over was ready once; what it had to do in time, it did.
     let deadline = later(promotion.shifted.unwrap_or(promotion.since), plan.progress_deadline);
     let overdue = seen.now >= deadline;
@@ -69,7 +74,7 @@ pub(super) fn promote(
 
 /// The primary runs the analysed version: it gets the traffic, at once or in steps.
 fn take_over(plan: &Plan, state: &State, promotion: &Promotion, now: Timestamp) -> Decision {
-    let left = plan.promotion_step.map_or(Weight::ZERO, |step| promotion.weight.less(step));
+    let left = next_weight(plan, promotion);
     if promotion.weight > Weight::ZERO && plan.promotion_step.is_some() {
         let due = promotion.shifted.map(|shifted| later(shifted, plan.interval)).filter(|due| now < *due);
         if let Some(due) = due {
@@ -88,6 +93,12 @@ fn take_over(plan: &Plan, state: &State, promotion: &Promotion, now: Timestamp) 
     let next = State { promoted: state.primary_revision().cloned(), ..state.clone() };
     let note = Note::new(Reason::Finalising, "the primary runs the analysed version; it gets all traffic".into());
     go(State { phase: Phase::Finalising { since: now }, ..next }, Waiting::RoutePending, vec![note])
+}
+
+/// The canary's share after the next step of a promotion.
+fn next_weight(plan: &Plan, promotion: &Promotion) -> Weight {
+    let step = plan.promotion_step.filter(|_| promotion.undo.is_none());
+    step.map_or(Weight::ZERO, |step| promotion.weight.less(step))
 }
 
 /// The version is taken back while the primary is given it.

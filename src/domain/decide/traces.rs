@@ -3,6 +3,7 @@
 //! (`?rollout`).
 
 mod bad;
+mod capacity;
 mod changes;
 pub(super) mod cluster;
 mod configs;

@@ -12,7 +12,7 @@ mod request;
 
 pub use answer::{MAX_ANSWER_BYTES, parse};
 pub use failure::{not_read, not_sent, too_large, too_late};
-pub use request::{connections, request};
+pub use request::request;
 
 /// How much of a foreign message is passed on, in characters: a status is read by people.
 const MAX_MESSAGE: usize = 200;

@@ -6,25 +6,10 @@ use crate::{
 };
 use jiff::SignedDuration;
 use prometheus_http_query::{Client, InstantQueryBuilder};
-use reqwest::{
-    ClientBuilder,
-    header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE},
-    redirect,
-};
+use reqwest::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 
 /// Headers that frame the request itself; a wrong one would make it hang or become two.
 const FRAMING: [HeaderName; 4] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE];
-
-/// How to connect to providers: two of these, one for each value of `insecure_skip_verify`, serve all queries.
-///
-/// Redirects are not followed, as a redirect could send headers and credentials to somewhere that nobody wrote down;
-/// [`super::parse`] says what to write instead.
-pub fn connections(insecure_skip_verify: bool) -> ClientBuilder {
-    ClientBuilder::new()
-        .user_agent(concat!("serin/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .tls_danger_accept_invalid_certs(insecure_skip_verify)
-}
 
 /// The request, ready for `get_raw()`. The provider is told to give up by itself at the deadline, too, which has to be
 /// at least a millisecond.
@@ -84,7 +69,7 @@ mod tests {
     fn http() -> reqwest::Client {
         // Only the first test of a process can install it, which is enough.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        connections(false).build().unwrap()
+        reqwest::Client::new()
     }
 
     fn query() -> Query {
@@ -113,7 +98,6 @@ mod tests {
         let credentials = Some(Credentials::Bearer("abc".into()));
         let query = Query { credentials, ..with_header("X-Scope-OrgID", "team") };
         assert!(request(&http(), &query, SignedDuration::from_secs(5)).is_ok());
-        assert!(connections(true).build().is_ok());
     }
 
     #[test]

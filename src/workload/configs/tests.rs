@@ -12,6 +12,7 @@ fn app(uid: &str) -> App {
         port: json!({"name": "http", "port": 80}),
         shape: ServiceShape::default(),
         metadata: ServiceMetadata::default(),
+        switches: false,
         labelling: Labelling::default(),
         owner: json!({"kind": "Canary", "name": "web", "uid": uid}),
     }

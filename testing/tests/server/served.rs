@@ -1,11 +1,12 @@
 //! Which paths the server knows, and in which form it answers.
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
 use kube::{
     Api,
     api::{ListParams, PostParams},
 };
-use serin_testing::{ApiServer, CONFIG_MAPS, GroupVersionResource, Resource};
+use serin_testing::{ApiServer, CONFIG_MAPS, GroupVersionResource, Resource, SCALED_OBJECTS};
 
 use crate::support::{NAMESPACE, config_map, config_maps, parse, refused};
 
@@ -41,6 +42,18 @@ async fn a_test_can_add_resources() {
     assert_eq!(api.get(NAMESPACE).await.unwrap().metadata.namespace, None);
     api.get_status(NAMESPACE).await.unwrap();
     assert_eq!(api.list(&ListParams::default()).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_served_can_be_asked() {
+    let server = ApiServer::new();
+    let client = server.client();
+    let names = |list: APIResourceList| list.resources.into_iter().map(|one| one.name).collect::<Vec<_>>();
+    assert_eq!(names(client.list_api_group_resources("keda.sh/v1alpha1").await.unwrap()), ["scaledobjects"]);
+    server.stop_serving(SCALED_OBJECTS);
+    assert_eq!(refused(client.list_api_group_resources("keda.sh/v1alpha1").await).0, 404);
+    assert!(names(client.list_core_api_resources("v1").await.unwrap()).contains(&"services".to_owned()));
+    assert_eq!(server.requests(), [], "no rights are needed for that");
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ fn world(seconds: i64, state: &State) -> World {
             replicas: 2,
             pods: pods(2, 2),
         }),
-        primary: Some(Primary { revision: state.primary_revision().cloned(), pods: pods(2, 2) }),
+        primary: Some(Primary { revision: state.primary_revision().cloned(), pods: pods(2, 2), most: None }),
         apex_on_primary: true,
         routing: Routing::Split(state.weight(), Acceptance::Accepted),
     }
@@ -150,7 +150,7 @@ fn s2_a_left_over_primary_with_the_traffic_is_not_released_for_a_target_without_
 fn s3_a_left_over_primary_keeps_its_version_when_the_target_changes_before_it_is_ready() {
     let plan = plan();
     let mut seen = world(0, &State::new(START));
-    seen.primary = Some(Primary { revision: Some(revision("b")), pods: pods(2, 1) });
+    seen.primary = Some(Primary { revision: Some(revision("b")), pods: pods(2, 1), most: None });
     let state = decide(&plan, &State::new(START), &seen, &Answers::default()).state;
     let changed = with_target(seen, |target| rename(target, "c", 3));
     let state = decide(&plan, &state, &changed, &Answers::default()).state;

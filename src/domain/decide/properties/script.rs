@@ -321,7 +321,7 @@ impl Cluster {
         seen.primary = match step.primary {
             Odd::AsWanted => seen.primary,
             Odd::Missing => None,
-            Odd::Other((version, pods)) => Some(Primary { revision: version.map(revision), pods }),
+            Odd::Other((version, pods)) => Some(Primary { revision: version.map(revision), pods, most: None }),
         };
         seen.apex_on_primary = step.apex_on_primary.unwrap_or(seen.apex_on_primary);
         seen.routing = step.routing.clone().unwrap_or(seen.routing);
@@ -397,10 +397,11 @@ impl Cluster {
                 replicas: self.replicas,
                 pods: ready(self.replicas),
             }),
-            primary: self
-                .state
-                .primary_revision()
-                .map(|runs| Primary { revision: Some(runs.clone()), pods: ready(self.state.replicas) }),
+            primary: self.state.primary_revision().map(|runs| Primary {
+                revision: Some(runs.clone()),
+                pods: ready(self.state.replicas),
+                most: None,
+            }),
             apex_on_primary: matches!(traffic, Traffic::Split(_)),
             routing: match traffic {
                 Traffic::Untouched | Traffic::Target => Routing::Whole(acceptance.clone()),

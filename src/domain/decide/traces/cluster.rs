@@ -39,6 +39,8 @@ pub(in crate::domain::decide) struct Cluster {
     /// The config is not there, though it is needed.
     pub(in crate::domain::decide) incomplete: bool,
     pub(in crate::domain::decide) deleted: bool,
+    /// How many pods the primary's autoscaler gives it at most; without one it has as many as Serin says.
+    pub(in crate::domain::decide) most: Option<u32>,
     start: Timestamp,
     now: Timestamp,
     shown: Traffic,
@@ -155,6 +157,7 @@ impl Cluster {
             config: "",
             incomplete: false,
             deleted: false,
+            most: None,
             start,
             now: start,
             shown: Traffic::Untouched,
@@ -201,6 +204,17 @@ impl Cluster {
     pub(in crate::domain::decide) fn configure(&mut self, config: &'static str) {
         self.config = config;
         self.log.push(format!("      -- the config is {config} --"));
+    }
+
+    /// The autoscalers find that the versions need so many pods; the primary's keeps to the floor.
+    pub(in crate::domain::decide) fn autoscale(&mut self, canary: u32, primary: u32) {
+        let floor = self.state.floor().min(self.most.unwrap_or_default());
+        for (workload, replicas) in [(&mut self.target, canary), (&mut self.primary, primary.max(floor))] {
+            if let Some(workload) = workload.as_mut().filter(|workload| workload.replicas > 0) {
+                workload.change(workload.version, replicas);
+            }
+        }
+        self.log.push(format!("      -- the autoscalers want {canary} and {primary} pods --"));
     }
 
     /// Says in the log what the test does now.
@@ -276,7 +290,7 @@ impl Cluster {
         });
         let primary = self.primary.as_ref().map(|primary| {
             let stuck = self.broken.contains(&primary.version) || self.unpromotable.contains(&primary.version);
-            Primary { revision: primary.revision.clone(), pods: primary.pods(stuck) }
+            Primary { revision: primary.revision.clone(), pods: primary.pods(stuck), most: self.most }
         });
         let acceptance = match self.gateway {
             Gateway::Accepts | Gateway::Unusable => Acceptance::Accepted,
@@ -332,10 +346,14 @@ impl Cluster {
         if let (Some(revision), Some(_)) = (self.state.primary_revision().cloned(), &self.target) {
             let version = ["a", "b", "c", "d"].into_iter().find(|version| revision.0.starts_with(version)).unwrap();
             let primary = self.primary.get_or_insert_with(|| Workload::new(version, self.state.replicas));
+            let replicas = match self.most {
+                None => self.state.replicas,
+                Some(most) => primary.replicas.max(self.state.floor().min(most)),
+            };
             if primary.version == version && primary.revision.as_ref().is_some_and(|runs| *runs != revision) {
                 primary.renew();
             }
-            primary.change(version, self.state.replicas);
+            primary.change(version, replicas);
             primary.revision = Some(revision);
         }
         if let Some(target) = &mut self.target {

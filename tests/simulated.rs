@@ -1,0 +1,112 @@
+//! What the simulation found: the smallest case of each, against the API server in this process. A seed changes its
+//! story whenever anything in it is changed, so what it found is kept here.
+
+mod common;
+
+use common::app::{self, NAME};
+use common::cluster::{Cluster, Operator, parse, settings};
+use common::configs;
+use common::prometheus::Says;
+use serde_json::Value;
+use serin::controller::Error;
+use serin_testing::{CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, Fault, HTTP_ROUTES, Verb};
+
+/// A pass that wrote nothing forgot the write of the pass before it, and the next one acted on what the watch still showed.
+#[tokio::test(start_paused = true)]
+async fn s4_a_retreat_does_not_believe_a_watch_that_is_behind() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    let before =
+        |cluster: &Cluster| cluster.backends() == "web-primary 100, web-canary 0" && cluster.phase() == "Progressing";
+    assert!(cluster.settle_until(before).await);
+    cluster.react();
+    cluster.operator.refresh(&cluster.server);
+    // From now on the watch of routes shows nothing new.
+    let canary = |cluster: &Cluster| cluster.get(CANARIES, NAME);
+    cluster.operator.pass(canary(&cluster)).await.unwrap();
+    assert_eq!(cluster.backends(), "web-primary 90, web-canary 10");
+    cluster.operator.pass(canary(&cluster)).await.unwrap();
+    cluster.prometheus.says(Says::Value(50.0));
+    cluster.wait(10).await;
+    cluster.operator.pass(canary(&cluster)).await.unwrap();
+    assert_eq!((cluster.phase().as_str(), cluster.backends().as_str()), ("Failed", "web-primary 100, web-canary 0"));
+}
+
+/// The pass that tried the retreat again made the record first, and got no further.
+#[tokio::test(start_paused = true)]
+async fn s4_a_retreat_that_is_tried_again_needs_no_record_either() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    let mut lost = false;
+    cluster.server.set_faults(move |request| match (request.resource.as_str(), request.verb) {
+        ("httproutes", Verb::Patch) if !std::mem::replace(&mut lost, true) => Fault::DropBefore,
+        ("controllerrevisions", _) => Fault::Fail(403, "Forbidden"),
+        _ => Fault::Pass,
+    });
+    cluster.deploy("web:3");
+    for _ in 0..2 {
+        cluster.pass().await.unwrap_err();
+    }
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+}
+
+/// A record that does not change is written by nobody, so no conflict told an instance with an old one.
+#[tokio::test(start_paused = true)]
+async fn s7_an_instance_with_an_old_record_undoes_nothing() {
+    let mut cluster = Cluster::at_rest().await;
+    let mut other = Operator::with(
+        &cluster.server,
+        settings(&cluster.prometheus.address),
+        cluster.clock,
+        cluster.leadership.clone(),
+    );
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.phase() == "Promoting").await);
+    cluster.react();
+    let old = cluster.get(CANARIES, NAME);
+    other.refresh(&cluster.server);
+    other.pass(old).await.unwrap();
+    // This is what the watch of Canaries shows from now on.
+    let old = cluster.get(CANARIES, NAME);
+    assert!(cluster.settle_until(|cluster| cluster.backends() == "web-primary 100, web-canary 0").await);
+    other.refresh(&cluster.server);
+    let error = other.pass(old).await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)) || error.is_conflict(), "{error}");
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+}
+
+/// A new Canary has no status, so what was decided on its predecessor was recorded in it.
+#[tokio::test(start_paused = true)]
+async fn s7_what_is_recorded_of_a_canary_is_not_recorded_of_its_successor() {
+    let mut cluster = Cluster::at_rest().await;
+    let old = cluster.get(CANARIES, NAME);
+    cluster.edit(CANARIES, NAME, |canary| canary["metadata"]["finalizers"] = Value::Null);
+    cluster.delete_canary();
+    cluster.put(CANARIES, app::canary());
+    cluster.deploy("web:2");
+    cluster.react();
+    cluster.operator.refresh(&cluster.server);
+    let error = cluster.operator.pass(old).await.unwrap_err();
+    assert!(error.is_conflict(), "{error}");
+    assert_eq!(cluster.status(), Value::Null);
+}
+
+/// A conflict with a quota has the same code as "it is there already".
+#[tokio::test(start_paused = true)]
+async fn s3_a_conflict_with_something_else_is_no_record() {
+    for kind in [CONTROLLER_REVISIONS, CONFIG_MAPS] {
+        let mut cluster = configs::with_configs().await;
+        cluster.put(CANARIES, app::canary());
+        cluster.server.set_faults(move |request| match request.verb {
+            Verb::Create if request.resource == kind.plural => Fault::Fail(409, "Conflict"),
+            _ => Fault::Pass,
+        });
+        let error = cluster.pass().await.unwrap_err();
+        assert!(error.is_conflict(), "{error}");
+        assert_eq!(cluster.status(), Value::Null, "{kind:?}: what is not on record cannot be recorded as what serves");
+        cluster.server.clear_faults();
+        cluster.settle().await;
+        assert_eq!(cluster.phase(), "Initialized");
+    }
+}
