@@ -93,17 +93,17 @@ fn states() -> impl Strategy<Value = State> {
     ];
     let owed = (revisions(), any::<bool>()).prop_map(|(revision, succeeded)| Ending { revision, succeeded });
     let command = option::of(prop_oneof!["approve", "retry", ".{0,20}"]);
-    (phases(), option::of(target), option::of(revisions()), pods, counts(), option::of(owed), command).prop_map(
-        |(phase, target, promoted, canary, replicas, owed, command)| State {
+    (phases(), option::of(target), option::of(revisions()), pods, counts(), option::of(owed), command, any::<bool>())
+        .prop_map(|(phase, target, promoted, canary, replicas, owed, command, selective)| State {
             phase,
             target,
             promoted,
             canary,
             replicas,
             owed,
+            selective,
             command,
-        },
-    )
+        })
 }
 
 fn outcomes() -> impl Strategy<Value = Option<Outcome>> {
@@ -118,6 +118,7 @@ fn plan() -> Plan {
     let second = SignedDuration::from_secs(1);
     Plan {
         steps: Steps::new([10, 50].map(|percent| Weight::try_from(percent).unwrap()).to_vec()).unwrap(),
+        selective: false,
         checks_before: 0,
         checks_per_step: 1,
         mirror: Weight::ZERO,

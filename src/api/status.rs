@@ -73,6 +73,9 @@ pub struct CanaryStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub shifted_at: Option<Timestamp>,
+    /// The weight is of the requests that match `analysis.match`, and not of all.
+    #[serde(skip_serializing_if = "is_false")]
+    pub selective: bool,
     /// The end of a rollout that the post-rollout webhooks have not been told yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owed: Option<EndingStatus>,

@@ -74,6 +74,13 @@ fn understand(context: &Context, canary: &Canary) -> Result<(Rollout, Plan), Inv
     };
     let primary = context.cache.get(&rollout.primary());
     let pauses = primary.is_some_and(|primary| rollout.workload.pauses(&primary));
+    if pauses && plan.selective && canary.metadata.deletion_timestamp.is_none() {
+        return Err(InvalidSpec::Other(
+            "spec.analysis.match: the primary may lose all its pods while it is updated, and with match the other requests \
+             stay on it; write stepWeights instead, or let it keep some (updateStrategy: maxSurge)"
+                .to_owned(),
+        ));
+    }
     Ok((rollout, if pauses { plan.vacating_primary() } else { plan }))
 }
 

@@ -59,6 +59,9 @@ pub fn decide(plan: &Plan, recorded: &State, seen: &World, answers: &Answers) ->
         }
     };
     decision.notes.splice(0..0, told.into_iter().chain(notes));
+    let rises = state.weight() == Weight::ZERO;
+    decision.state.selective =
+        decision.state.weight() > Weight::ZERO && if rises { plan.selective } else { state.selective };
     owe(plan, &state, &mut decision);
     if decision.state.owed.is_some() {
         let soon = later(seen.now, analyse::SOON);

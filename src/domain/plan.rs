@@ -10,6 +10,8 @@ pub struct Plan {
     /// The weights to go through, in order. What of the requests a weight is of, the mesh knows: of all, or of those that
     /// match.
     pub steps: Steps,
+    /// Weights are of the requests that match, as in an A/B test, and not of all.
+    pub selective: bool,
     /// Checks that must pass while the canary answers no request, before the first step: the iterations of a blue/green.
     pub checks_before: u32,
     /// Checks that must pass at each step before the next; at least 1, and the iterations of an A/B test.
@@ -208,6 +210,7 @@ mod tests {
     fn a_primary_that_pauses_has_no_traffic_when_it_is_changed() {
         let plan = |steps: &[i64], skip_analysis| Plan {
             steps: Steps::new(weights(steps)).unwrap(),
+            selective: false,
             checks_before: 0,
             checks_per_step: 1,
             mirror: Weight::ZERO,

@@ -23,6 +23,8 @@ pub struct State {
     pub owed: Option<Ending>,
     /// The order that was taken, while it is still found.
     pub command: Option<String>,
+    /// The weight, while it is above 0, is of the requests that match, and not of all: see [`Plan::selective`].
+    pub selective: bool,
 }
 
 /// How a rollout ended.
@@ -293,6 +295,7 @@ impl State {
             replicas: 1,
             owed: None,
             command: None,
+            selective: false,
         }
     }
 

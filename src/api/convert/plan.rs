@@ -119,6 +119,7 @@ pub fn plan(spec: &CanarySpec, defaults: &Defaults) -> Result<Plan, InvalidSpec>
 fn promote_when_ready(progress_deadline: SignedDuration, defaults: &Defaults) -> Plan {
     Plan {
         steps: Steps::at_once(),
+        selective: false,
         checks_before: 0,
         checks_per_step: 1,
         mirror: Weight::ZERO,
@@ -177,6 +178,7 @@ fn with_analysis(plan: &Plan, analysis: &Analysis, meshless: bool) -> Result<Pla
     let mirror = share("spec.analysis.mirrorWeight", analysis.mirror_weight)?.unwrap_or(Weight::FULL);
     Ok(Plan {
         steps,
+        selective: !analysis.matches.is_empty(),
         checks_before,
         checks_per_step,
         mirror: if analysis.mirror { mirror } else { Weight::ZERO },

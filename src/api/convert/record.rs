@@ -24,7 +24,7 @@ pub fn record(
     now: Timestamp,
 ) -> CanaryStatus {
     let old = old.cloned().unwrap_or_default();
-    let State { phase, target, promoted, canary, replicas, owed, command } = &decision.state;
+    let State { phase, target, promoted, canary, replicas, owed, command, selective } = &decision.state;
     let Details { since, weight_since, failed, inconclusive, blocked, failure, stage, asked, shifted, course } =
         Details::of(phase);
     let Course { early, passed, prepared, gate, approved, paused, skipped } = course;
@@ -66,6 +66,7 @@ pub fn record(
         analysis_skipped: skipped,
         asked_at: asked,
         shifted_at: shifted,
+        selective: *selective,
         owed: owed
             .as_ref()
             .map(|ending| EndingStatus { revision: ending.revision.0.clone(), succeeded: ending.succeeded }),

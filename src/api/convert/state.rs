@@ -83,6 +83,7 @@ pub fn state(status: Option<&CanaryStatus>, now: Timestamp) -> Result<State, Inv
         promoted: status.promoted.as_ref().map(|promoted| Revision(promoted.revision.clone())),
         canary,
         replicas: number("replicas", status.replicas.unwrap_or(1))?,
+        selective: status.selective,
         owed: status
             .owed
             .as_ref()

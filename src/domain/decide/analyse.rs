@@ -46,6 +46,9 @@ pub(super) fn analyse(
     if let Round::Fail(why) = &round {
         return fail(plan, state, analysis, now, why);
     }
+    if serves && state.selective != plan.selective {
+        return choose_anew(plan, state, analysis, now);
+    }
     if analysis.weight > plan.steps.max() {
         let note = Note::new(Reason::Advanced, format!("the plan ends at {} now", plan.steps.max()));
         return at_weight(plan, state, analysis, plan.steps.max(), now, note);
@@ -206,6 +209,13 @@ fn withdraw(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, why
     let next = without_weight(analysis, now);
     let note = Note::warning(Reason::Retreated, format!("all traffic goes to the primary: the target changed; {why}"));
     wake_at(go(progressing(state, next), waiting, vec![note]), Some(later(now, plan.progress_deadline)))
+}
+
+/// The plan chooses other requests now than the recorded weight is of: as many of those were never checked (S5).
+fn choose_anew(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp) -> Decision {
+    let text = "all traffic goes to the primary: analysis.match came or went, and the analysis begins anew";
+    let note = Note::warning(Reason::Retreated, text.to_owned());
+    hold(plan, state, without_weight(analysis, now), now, Waiting::RoutePending, vec![note])
 }
 
 /// Pods that began with other configs go, once they are seen to have no traffic, and come back with those of the

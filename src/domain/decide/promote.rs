@@ -30,7 +30,7 @@ pub(super) fn promote(
     let asked = if heard.no_rollback() { Some(seen.now) } else { promotion.asked };
     let promotion = &Promotion { asked, ..promotion.clone() };
     let state = &promoting(state, promotion.clone());
-    if let Some((weight, why)) = less_traffic(plan, promotion.weight, unchanged, target) {
+    if let Some((weight, why)) = less_traffic(plan, state, promotion.weight, unchanged, target, seen) {
         let note =
             Note::warning(Reason::Retreated, format!("canary weight {weight} while the primary is updated: {why}"));
         let next = Promotion { weight, ..promotion.clone() };
@@ -124,11 +124,22 @@ fn promoting(state: &State, promotion: Promotion) -> State {
 }
 
 /// How much less traffic the canary can have during a promotion, and why.
-fn less_traffic(plan: &Plan, weight: Weight, unchanged: bool, target: &TargetSeen) -> Option<(Weight, &'static str)> {
+fn less_traffic(
+    plan: &Plan,
+    state: &State,
+    weight: Weight,
+    unchanged: bool,
+    target: &TargetSeen,
+    seen: &World,
+) -> Option<(Weight, &'static str)> {
+    let other_requests = state.selective != plan.selective;
+    let primary_serves = seen.primary.as_ref().is_some_and(|primary| !primary.pods.lost());
     let (most, why) = if !unchanged {
         (Weight::ZERO, "the target changed, and its new pods were not analysed")
     } else if target.pods.lost() {
         (Weight::ZERO, "not one of its pods is available")
+    } else if other_requests && primary_serves {
+        (Weight::ZERO, "analysis.match came or went, and other requests were not analysed")
     } else {
         (plan.steps.max(), "the plan ends there now")
     };

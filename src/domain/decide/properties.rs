@@ -39,6 +39,17 @@ proptest! {
     }
 
     #[test]
+    fn s5_a_weight_is_never_of_other_requests_than_were_checked(script in scripts()) {
+        for pass in script.play().0.iter().filter(|pass| pass.weight() > Weight::ZERO) {
+            let primary_serves = pass.seen.primary.as_ref().is_some_and(|primary| !primary.pods.lost());
+            let kept = matches!(pass.decision.state.phase, Phase::Promoting(_)) && !primary_serves;
+            prop_assert!(kept || pass.decision.state.selective == pass.plan.selective, "{:#?}", pass);
+            let rose = pass.before.weight() == Weight::ZERO;
+            prop_assert!(rose || pass.decision.state.selective == pass.before.selective, "{:#?}", pass);
+        }
+    }
+
+    #[test]
     fn s2_no_traffic_to_a_canary_without_pods(script in scripts()) {
         for pass in script.active().iter().filter(|pass| pass.weight() > Weight::ZERO) {
             let available = pass.seen.target.as_ref().map_or(0, |target| target.pods.available);

@@ -37,6 +37,7 @@ fn state(phase: Phase) -> State {
         canary,
         replicas: 2,
         owed: None,
+        selective: false,
         command: None,
     }
 }

@@ -105,12 +105,14 @@ fn plans() -> impl Strategy<Value = Plan> {
     ];
     let checks = (1..=3_u32, 1..=3_u32, prop_oneof![Just(OnInconclusive::Rollback), Just(OnInconclusive::Hold)]);
     let times = (seconds(1..=20), seconds(5..=60), seconds(1..=10), seconds(0..=10));
-    let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
+    let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.3));
     (steps, strategies(), hooks(), checks, times, (share(), share()), flags).prop_map(
-        |(steps, strategy, hooks, checks, times, shares, (skip_analysis, vacates))| {
+        |(steps, strategy, hooks, checks, times, shares, (skip_analysis, vacates, selective))| {
             let (checks_before, checks_per_step, mirror, promotion_step) = strategy;
             let plan = Plan {
                 steps,
+                // A primary that must be vacated cannot be by requests that match alone; that is refused before.
+                selective: selective && !vacates,
                 checks_before,
                 checks_per_step,
                 mirror,

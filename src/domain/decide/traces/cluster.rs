@@ -87,6 +87,7 @@ pub(in crate::domain::decide) struct Workload {
 pub(in crate::domain::decide) fn plan() -> Plan {
     Plan {
         steps: steps(&[20, 50]),
+        selective: false,
         checks_before: 0,
         checks_per_step: 1,
         mirror: Weight::ZERO,
