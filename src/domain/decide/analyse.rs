@@ -291,7 +291,8 @@ fn fail(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, why: &s
     if count >= plan.threshold {
         return failed(state, now, text);
     }
-    let most = plan.steps.max();
+    // A weight that is of other requests now cannot be held.
+    let most = if state.selective == plan.selective { plan.steps.max() } else { Weight::ZERO };
     let kept = if analysis.weight > most { lowered(analysis, most, now) } else { judged(analysis, now) };
     let next = Analysis { failed: count, ..kept };
     let note = Note::warning(Reason::CheckFailed, format!("held at weight {}: {text}", next.weight));
