@@ -464,7 +464,8 @@ impl Checks {
     }
 
     fn apex_changed(&mut self, by: Option<PassId>, before: Option<&Value>, after: Option<&Value>) {
-        let leads = |service: Option<&Value>| service.map_or("", |service| text(service, "/spec/selector/app")).to_owned();
+        let leads =
+            |service: Option<&Value>| service.map_or("", |service| text(service, "/spec/selector/app")).to_owned();
         let (was, is) = (leads(before), leads(after));
         let Some(id) = by.filter(|_| was != is) else { return };
         let pods = self.passes.get(&id).map(|pass| pass.pods).unwrap_or_default();
@@ -474,7 +475,11 @@ impl Checks {
         };
         // From where nobody answers, requests may go anywhere.
         let left = if is == PRIMARY { &self.target } else { &self.primary };
-        if available(left.as_deref()) > 0 && !was.is_empty() && !self.apex_by_user && ready.max(available(deployment.as_deref())) == 0 {
+        if available(left.as_deref()) > 0
+            && !was.is_empty()
+            && !self.apex_by_user
+            && ready.max(available(deployment.as_deref())) == 0
+        {
             self.wrong.push(format!("S2: the app's Service is led to {is}, which has no pods"));
         }
     }
@@ -488,7 +493,12 @@ impl Checks {
         let quiet = self.now - self.exposed_until;
         if self.is_exposed() && !self.exposed_by_user {
             self.wrong.push(format!("S2: the target is stopped while requests can reach it: {}", self.applied));
-        } else if !self.is_exposed() && quiet < DRAIN_DELAY && !self.clocks_differ && !self.silent && !self.exposed_by_user {
+        } else if !self.is_exposed()
+            && quiet < DRAIN_DELAY
+            && !self.clocks_differ
+            && !self.silent
+            && !self.exposed_by_user
+        {
             self.wrong.push(format!("S2: the target is stopped {quiet} ms after its last request"));
         }
     }
@@ -512,7 +522,8 @@ impl Checks {
         }
         let mut template = record["data"]["template"].clone();
         for config in record["data"]["configs"].as_array().into_iter().flatten() {
-            let places = ["/spec/containers/0/env/0/valueFrom/configMapKeyRef/name", "/spec/volumes/0/secret/secretName"];
+            let places =
+                ["/spec/containers/0/env/0/valueFrom/configMapKeyRef/name", "/spec/volumes/0/secret/secretName"];
             for place in places {
                 if let Some(name) = template.pointer_mut(place).filter(|name| **name == config["name"]) {
                     *name = config["copy"].clone();

@@ -76,7 +76,10 @@ fn with_canary(
             if !serves(truth) {
                 wrong.push(format!("{phase}, and the primary runs {primary_ready:?} instead of {truth}"));
             }
-            if Quality::of(&truth.image) == Quality::Bad && !checks.skipped && !checks.is_trusted(text(status, "/promoted/revision")) {
+            if Quality::of(&truth.image) == Quality::Bad
+                && !checks.skipped
+                && !checks.is_trusted(text(status, "/promoted/revision"))
+            {
                 wrong.push(format!("S3: {truth} is bad, and is promoted"));
             }
             if ready["status"] != "True" {

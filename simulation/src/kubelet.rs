@@ -80,9 +80,9 @@ const MISSING: &str = "nothing";
 pub(crate) fn version(server: &ApiServer, template: &Value) -> Version {
     let held = |kind, name: &str, missing: &str| match name {
         "" => String::new(),
-        name => server.get(kind, NAMESPACE, name).map_or(missing.to_owned(), |config| {
-            app::text(&config, "/data/value").to_owned()
-        }),
+        name => server
+            .get(kind, NAMESPACE, name)
+            .map_or(missing.to_owned(), |config| app::text(&config, "/data/value").to_owned()),
     };
     let settings = app::text(template, "/spec/containers/0/env/0/valueFrom/configMapKeyRef/name");
     let token = app::text(template, "/spec/volumes/0/secret/secretName");
@@ -140,7 +140,8 @@ fn status(pods: &[Pod], template: u64, deployment: &Value) -> Value {
         ("unavailableReplicas", pods.len() - ready),
     ];
     // Zeros are left out, as by the real one.
-    let counts = counts.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), json!(count)));
+    let counts =
+        counts.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), json!(count)));
     let mut status: Map<_, _> = counts.collect();
     status.insert("observedGeneration".to_owned(), deployment["metadata"]["generation"].clone());
     status.into()

@@ -24,9 +24,7 @@ use kube::client::Body;
 use serde_json::Value;
 use serin::controller::Clock;
 use serin_testing::workloads::{Verdict, accept_routes, judge_routes};
-use serin_testing::{
-    ApiServer, CANARIES, CONFIG_MAPS, DEPLOYMENTS, HTTP_ROUTES, ReplyBody, SECRETS, SERVICES, refuse,
-};
+use serin_testing::{ApiServer, CANARIES, CONFIG_MAPS, DEPLOYMENTS, HTTP_ROUTES, ReplyBody, SECRETS, SERVICES, refuse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -647,7 +645,8 @@ impl World {
 
     fn end(&mut self) {
         let ready = [NAME, PRIMARY].map(|name| self.kubelet.ready(name));
-        let truth = self.find(DEPLOYMENTS, NAME).map(|target| kubelet::version(&self.server, &target["spec"]["template"]));
+        let truth =
+            self.find(DEPLOYMENTS, NAME).map(|target| kubelet::version(&self.server, &target["spec"]["template"]));
         let wrong = crate::end::wrong(&self.server, &self.scenario, &self.checks, ready, truth.as_ref());
         for sentence in wrong {
             self.checks.fails(sentence);
@@ -659,7 +658,18 @@ impl World {
         let milliseconds = self.agenda.now();
         let (wrong, trace) = (self.checks.wrong, self.trace.lines());
         let faults = self.counts;
-        Report { seed, wrong, trace, rollouts, promoted, rolled_back, disturbed, milliseconds, faults, requests: self.requests }
+        Report {
+            seed,
+            wrong,
+            trace,
+            rollouts,
+            promoted,
+            rolled_back,
+            disturbed,
+            milliseconds,
+            faults,
+            requests: self.requests,
+        }
     }
 
     // ---- small things ----
@@ -681,7 +691,11 @@ impl World {
 
     /// A short time, or up to a long one while things go wrong.
     fn delay(&mut self, short: Time, long: Time) -> Time {
-        if !self.is_calm && self.dice.chance(200) { self.dice.between(short, long) } else { self.dice.between(1, short) }
+        if !self.is_calm && self.dice.chance(200) {
+            self.dice.between(short, long)
+        } else {
+            self.dice.between(1, short)
+        }
     }
 
     /// Mostly nothing, and sometimes up to so much; that is a fault.

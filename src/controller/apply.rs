@@ -56,7 +56,6 @@ impl Intent<'_> {
         Ok(())
     }
 
-
     async fn route(&self) -> Result<(), Error> {
         let Rollout { mesh, routed, .. } = self.rollout;
         let traffic = self.state.traffic();

@@ -30,7 +30,8 @@ pub(super) fn touched(change: &Change) -> Option<String> {
     let allowed = allowed(change, before)?;
     let name = &before["metadata"]["name"];
     let Some(after) = change.after.as_deref() else {
-        let leaves = change.resource == CANARIES || before["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "serin";
+        let leaves =
+            change.resource == CANARIES || before["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "serin";
         return (!leaves).then(|| format!("{} {name} is deleted", change.resource.plural));
     };
     let [before, after] = [before, after].map(|object| masked(object, allowed));

@@ -88,7 +88,8 @@ impl World {
                 return self.agenda.after(there, Event::Break(letter));
             }
             Fate::Refused => {
-                let answers = [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable")];
+                let answers =
+                    [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable")];
                 let (code, reason) = *self.dice.pick(&answers);
                 self.fault("request refused", || format!("{code} to {line}"));
                 return self.agenda.after(there, Event::Refuse(letter, code, reason));

@@ -116,7 +116,9 @@ impl World {
             Deed::Skip => self.edit_spec("toggles skipAnalysis", |spec| {
                 spec["skipAnalysis"] = (spec["skipAnalysis"] != true).into();
             }),
-            Deed::Suspend => self.edit_spec("toggles suspend", |spec| spec["suspend"] = (spec["suspend"] != true).into()),
+            Deed::Suspend => {
+                self.edit_spec("toggles suspend", |spec| spec["suspend"] = (spec["suspend"] != true).into())
+            }
             Deed::Delete => self.delete(),
             Deed::Config => self.config(),
             Deed::EditPrimary => {
@@ -144,7 +146,9 @@ impl World {
         self.deployed += 1;
         let value = format!("value{}", self.deployed);
         let (kind, name) = if self.dice.chance(500) { (CONFIG_MAPS, SETTINGS) } else { (SECRETS, TOKEN) };
-        self.edit(kind, name, &format!("writes {value} into {name}"), |config| config["data"]["value"] = value.as_str().into());
+        self.edit(kind, name, &format!("writes {value} into {name}"), |config| {
+            config["data"]["value"] = value.as_str().into()
+        });
     }
 
     fn delete(&mut self) {
@@ -193,13 +197,7 @@ impl World {
         self.edit(CANARIES, NAME, what, |canary| change(&mut canary["spec"]));
     }
 
-    fn edit(
-        &mut self,
-        kind: serin_testing::GroupVersionResource,
-        name: &str,
-        what: &str,
-        change: impl Fn(&mut Value),
-    ) {
+    fn edit(&mut self, kind: serin_testing::GroupVersionResource, name: &str, what: &str, change: impl Fn(&mut Value)) {
         self.told(|| format!("the user {what}"));
         // What is not there cannot be edited.
         self.by(By::User, |world| drop(world.server.update(kind, NAMESPACE, name, &change)));

@@ -135,7 +135,9 @@ impl World {
             return;
         }
         let is_users = |object: &serde_json::Value| app::text(object, "/metadata/ownerReferences/0/kind") != "Canary";
-        if !self.find(kind, NAME).is_some_and(|object| is_users(&object)) || (kind != DEPLOYMENTS && !self.scenario.has_route) {
+        if !self.find(kind, NAME).is_some_and(|object| is_users(&object))
+            || (kind != DEPLOYMENTS && !self.scenario.has_route)
+        {
             return;
         }
         self.fault("gitops", || format!("{} {NAME} is put back", kind.plural));
