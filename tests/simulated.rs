@@ -32,6 +32,40 @@ async fn s4_a_retreat_does_not_believe_a_watch_that_is_behind() {
     assert_eq!((cluster.phase().as_str(), cluster.backends().as_str()), ("Failed", "web-primary 100, web-canary 0"));
 }
 
+/// The answer to a raise was lost, so only a watch that was behind said what the route was, and the retreat wrote nothing.
+#[tokio::test(start_paused = true)]
+async fn s4_a_retreat_does_not_believe_a_watch_after_an_answer_was_lost() {
+    for heard_of_a_conflict in [true, false] {
+        let mut cluster = Cluster::at_rest().await;
+        cluster.deploy("web:2");
+        let before = |cluster: &Cluster| {
+            cluster.backends() == "web-primary 100, web-canary 0" && cluster.phase() == "Progressing"
+        };
+        assert!(cluster.settle_until(before).await);
+        cluster.react();
+        cluster.operator.refresh(&cluster.server);
+        // From now on the watch of routes shows nothing new.
+        let canary = |cluster: &Cluster| cluster.get(CANARIES, NAME);
+        cluster.server.set_faults(|request| match (request.resource.as_str(), request.verb) {
+            ("httproutes", Verb::Patch) => Fault::DropAfter,
+            _ => Fault::Pass,
+        });
+        cluster.operator.pass(canary(&cluster)).await.unwrap_err();
+        cluster.server.clear_faults();
+        assert_eq!(cluster.backends(), "web-primary 90, web-canary 10");
+        if heard_of_a_conflict {
+            cluster.operator.pass(canary(&cluster)).await.unwrap();
+        }
+        cluster.prometheus.says(Says::Value(50.0));
+        cluster.wait(10).await;
+        cluster.operator.pass(canary(&cluster)).await.unwrap();
+        assert_eq!(
+            (cluster.phase().as_str(), cluster.backends().as_str()),
+            ("Failed", "web-primary 100, web-canary 0")
+        );
+    }
+}
+
 /// The pass that tried the retreat again made the record first, and got no further.
 #[tokio::test(start_paused = true)]
 async fn s4_a_retreat_that_is_tried_again_needs_no_record_either() {

@@ -573,7 +573,7 @@ impl Checks {
             self.exposed_until = self.now;
         }
         if is && !was || by == By::User {
-            self.exposed_by_user = by == By::User;
+            self.exposed_by_user = by == By::User || self.is_late;
         }
     }
 }
