@@ -68,12 +68,12 @@ fn with_canary(
         let conditions = status["conditions"].as_array();
         conditions.and_then(|all| all.iter().find(|one| one["type"] == kind)).cloned().unwrap_or_default()
     };
-    let condition_ready = condition("Ready");
-    let serves = |version: &Version| primary_ready.len() == 1 && primary_ready.contains(version);
+    let ready = condition("Ready");
+    let runs = |version: &Version| primary_ready.len() == 1 && primary_ready.contains(version);
     let Some(truth) = truth else { return };
     match phase {
         "Initialized" | "Succeeded" => {
-            if !serves(truth) {
+            if !runs(truth) {
                 wrong.push(format!("{phase}, and the primary runs {primary_ready:?} instead of {truth}"));
             }
             if Quality::of(&truth.image) == Quality::Bad
@@ -82,20 +82,20 @@ fn with_canary(
             {
                 wrong.push(format!("S3: {truth} is bad, and is promoted"));
             }
-            if condition_ready["status"] != "True" {
-                wrong.push(format!("{phase}, and not ready: {}", condition_ready["message"]));
+            if ready["status"] != "True" {
+                wrong.push(format!("{phase}, and not ready: {}", ready["message"]));
             }
         }
         "Failed" => {
-            if failure.is_empty() || !text(&condition_ready, "/message").contains(failure) {
-                wrong.push(format!("Failed, and nothing says why: {}", condition_ready["message"]));
+            if failure.is_empty() || !text(&ready, "/message").contains(failure) {
+                wrong.push(format!("Failed, and nothing says why: {}", ready["message"]));
             }
-            if serves(truth) {
+            if runs(truth) {
                 wrong.push(format!("Failed, and the primary runs what the target says: {truth}"));
             }
         }
         _ if condition("Stalled")["status"] == "True" => {}
-        _ => wrong.push(format!("it ends in {phase}: {}", condition_ready["message"])),
+        _ => wrong.push(format!("it ends in {phase}: {}", ready["message"])),
     }
     if ["Initialized", "Succeeded", "Failed"].contains(&phase) {
         let fence = text(status, "/target/revision");
