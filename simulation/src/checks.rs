@@ -75,6 +75,7 @@ struct Analysis {
 }
 
 /// What a run has seen so far.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Checks {
     /// What was wrong.
     pub(crate) wrong: Vec<String>,
@@ -573,7 +574,7 @@ impl Checks {
             self.exposed_until = self.now;
         }
         if is && !was || by == By::User {
-            self.exposed_by_user = by == By::User;
+            self.exposed_by_user = by == By::User || self.is_late;
         }
     }
 }

@@ -22,6 +22,7 @@ use tower::{BoxError, Service};
 pub(crate) type Reply = Result<Response<ReplyBody>, BoxError>;
 
 /// Something that a process has sent.
+#[expect(clippy::large_enum_variant, reason = "there are few at a time")]
 pub(crate) enum Sent {
     /// A request to the API server.
     Request(Request<Body>, oneshot::Sender<Reply>),

@@ -69,11 +69,11 @@ fn with_canary(
         conditions.and_then(|all| all.iter().find(|one| one["type"] == kind)).cloned().unwrap_or_default()
     };
     let ready = condition("Ready");
-    let serves = |version: &Version| primary_ready.len() == 1 && primary_ready.contains(version);
+    let runs = |version: &Version| primary_ready.len() == 1 && primary_ready.contains(version);
     let Some(truth) = truth else { return };
     match phase {
         "Initialized" | "Succeeded" => {
-            if !serves(truth) {
+            if !runs(truth) {
                 wrong.push(format!("{phase}, and the primary runs {primary_ready:?} instead of {truth}"));
             }
             if Quality::of(&truth.image) == Quality::Bad
@@ -90,7 +90,7 @@ fn with_canary(
             if failure.is_empty() || !text(&ready, "/message").contains(failure) {
                 wrong.push(format!("Failed, and nothing says why: {}", ready["message"]));
             }
-            if serves(truth) {
+            if runs(truth) {
                 wrong.push(format!("Failed, and the primary runs what the target says: {truth}"));
             }
         }

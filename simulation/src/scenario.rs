@@ -3,6 +3,7 @@
 use crate::dice::Dice;
 
 /// The app, its Canary, and its bad luck.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     /// The app has a ConfigMap and a Secret.
@@ -27,6 +28,7 @@ pub(crate) struct Scenario {
 }
 
 /// How often things go wrong, in thousandths of the times that they could, and for how long at most, in milliseconds.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {
     /// A request is lost before it arrives.
@@ -67,7 +69,7 @@ pub(crate) struct Faults {
     pub(crate) prometheus: u64,
     /// Prometheus says bad things of good versions.
     pub(crate) lies: u64,
-    /// GitOps puts routes, Services and replicas back.
+    /// `GitOps` puts routes, Services and replicas back.
     pub(crate) gitops: bool,
 }
 

@@ -89,6 +89,9 @@ enum Event {
     Calm,
 }
 
+/// Who waits for an answer of Prometheus.
+type Asker = oneshot::Sender<Option<(u16, String)>>;
+
 /// A request on its way.
 struct Letter {
     from: PassId,
@@ -99,6 +102,7 @@ struct Letter {
 }
 
 /// Everything that there is.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct World {
     server: ApiServer,
     scenario: Scenario,
@@ -108,7 +112,7 @@ pub(crate) struct World {
     began: Instant,
     line: Arc<Line>,
     letters: BTreeMap<u64, Letter>,
-    questions: BTreeMap<u64, (PassId, oneshot::Sender<Option<(u16, String)>>)>,
+    questions: BTreeMap<u64, (PassId, Asker)>,
     numbered: u64,
     operators: BTreeMap<u32, Operator>,
     processes: u32,
@@ -610,7 +614,10 @@ impl World {
         self.agenda.after(100, Event::Judge);
         let rivals: Vec<_> = self.operators.keys().copied().collect();
         for process in rivals.into_iter().rev().skip(1) {
-            self.operators.remove(&process).and_then(|operator| operator.running).inspect(|pass| pass.abort());
+            self.operators
+                .remove(&process)
+                .and_then(|operator| operator.running)
+                .inspect(tokio::task::JoinHandle::abort);
         }
         let resume: Vec<_> = self.operators.keys().copied().collect();
         for process in resume {

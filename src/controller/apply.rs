@@ -174,7 +174,11 @@ impl Intent<'_> {
         render: impl Fn(Option<&Value>) -> Result<Option<Value>, Error>,
     ) -> Result<(), Error> {
         // What this pass itself has written is newer than what it looked at.
-        let mut found = self.context.cache.newer(key, found.cloned());
+        let mut found = if self.context.cache.is_doubtful(key) {
+            self.context.look_up(key).await?
+        } else {
+            self.context.cache.newer(key, found.cloned())
+        };
         for _ in 0..ATTEMPTS {
             let Some(wanted) = render(found.as_ref())? else { return Ok(()) };
             if found.as_ref() == Some(&wanted) {
@@ -192,9 +196,14 @@ impl Intent<'_> {
                 Ok(_) => return Err(Error::Keep(key.to_string())),
                 Err(error) if error.is_conflict() => {
                     self.still_newest().await?;
-                    found = self.context.read(key).await?;
+                    found = self.context.look_up(key).await?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if error.is_unheard() {
+                        self.context.cache.doubt(key.clone());
+                    }
+                    return Err(error);
+                }
             }
         }
         Err(Error::Supersede(key.to_string()))

@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use kube::core::{ApiResource, DynamicObject, Resource};
 use kube::runtime::reflector::{ObjectRef, Store};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub struct Cache {
     resources: BTreeMap<String, ApiResource>,
     claims: Scoped<Arc<Claims>>,
     written: Mutex<HashMap<Key, (Value, Instant)>>,
+    /// Objects of which nobody knows whether the last write to them was carried out.
+    doubtful: Mutex<HashSet<Key>>,
     /// The configs of versions.
     pub(super) followed: Arc<Followed>,
 }
@@ -118,6 +120,20 @@ impl Cache {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.retain(|_, (_, at)| at.elapsed() <= WATCH_LAG);
         written.insert(key, (object, Instant::now()));
+    }
+
+    /// Remembers that nobody knows whether a write was carried out: a watch that is behind must not be believed.
+    pub(super) fn doubt(&self, key: Key) {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    }
+
+    pub(super) fn is_doubtful(&self, key: &Key) -> bool {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    /// The API server itself has said how it is.
+    pub(super) fn settle(&self, key: &Key) {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
     /// The newer of what a pass has looked at and what was written since. A pass may have looked at what was written, so

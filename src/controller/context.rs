@@ -169,6 +169,19 @@ impl Context {
         found.map(|object| as_value(key, &object)).transpose()
     }
 
+    /// Reads an object from the API server itself, and remembers it: the watch may be behind what was read.
+    ///
+    /// # Errors
+    /// When it does not answer, or says no.
+    pub async fn look_up(&self, key: &Key) -> Result<Option<Value>, Error> {
+        let found = self.read(key).await?;
+        self.cache.settle(key);
+        if let Some(found) = &found {
+            self.cache.wrote(key.clone(), found.clone());
+        }
+        Ok(found)
+    }
+
     /// Reads a ConfigMap or Secret whole, which no cache holds.
     ///
     /// # Errors

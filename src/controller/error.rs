@@ -83,6 +83,16 @@ impl Error {
         matches!(self, Self::Call { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_already_exists()))
     }
 
+    /// Whether nobody knows what became of a write: it may have been carried out.
+    #[must_use]
+    pub fn is_unheard(&self) -> bool {
+        match self {
+            Self::TimeOut { .. } => true,
+            Self::Call { source, .. } => !matches!(&**source, kube::Error::Api(_)),
+            _ => false,
+        }
+    }
+
     /// The HTTP status that the API server answered with.
     #[must_use]
     pub fn code(&self) -> Option<u16> {

@@ -117,7 +117,7 @@ impl World {
                 spec["skipAnalysis"] = (spec["skipAnalysis"] != true).into();
             }),
             Deed::Suspend => {
-                self.edit_spec("toggles suspend", |spec| spec["suspend"] = (spec["suspend"] != true).into())
+                self.edit_spec("toggles suspend", |spec| spec["suspend"] = (spec["suspend"] != true).into());
             }
             Deed::Delete => self.delete(),
             Deed::Config => self.config(),
@@ -147,7 +147,7 @@ impl World {
         let value = format!("value{}", self.deployed);
         let (kind, name) = if self.dice.chance(500) { (CONFIG_MAPS, SETTINGS) } else { (SECRETS, TOKEN) };
         self.edit(kind, name, &format!("writes {value} into {name}"), |config| {
-            config["data"]["value"] = value.as_str().into()
+            config["data"]["value"] = value.as_str().into();
         });
     }
 

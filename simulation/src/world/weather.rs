@@ -128,7 +128,7 @@ impl World {
         self.judge_soon();
     }
 
-    /// GitOps puts an object back to what its manifest says.
+    /// `GitOps` puts an object back to what its manifest says.
     fn reset(&mut self, kind: serin_testing::GroupVersionResource) {
         if self.find(CANARIES, NAME).is_none() {
             // What is put back then stays.
