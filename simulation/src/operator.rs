@@ -336,6 +336,8 @@ fn requeue(action: &Action) -> Option<Time> {
 /// Never used: what is asked of others goes through the door. One is enough, as clients are slow to make.
 fn egress() -> Egress {
     static EGRESS: OnceLock<Egress> = OnceLock::new();
+    // A second world in this process finds it installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     EGRESS.get_or_init(|| Egress::new(AllowedHosts::default()).expect("connections can be made")).clone()
 }
 

@@ -251,6 +251,9 @@ fn metrics(metrics: &[Metric]) -> Result<Vec<(String, Limits)>, InvalidSpec> {
         if metric.template_ref.is_none() && metric.query.is_none() && !is_builtin(name) {
             return Err(InvalidSpec::Query(name.clone()));
         }
+        if let Some(window) = &metric.interval {
+            duration("spec.analysis.metrics.interval", window)?;
+        }
         if metric.template_ref.is_some() && metric.query.is_some() {
             return Err(InvalidSpec::QueryTwice(name.clone()));
         }
