@@ -329,5 +329,5 @@ async fn selects(app: &App, workload: &str) -> Result<()> {
         let service = app.objects().get(Kind::Service, app.name()).await?;
         Ok(once(service["spec"]["selector"]["app"] == workload))
     };
-    wait_for(&format!("the Service selects {workload}"), Duration::from_secs(60), selected).await
+    wait_for(&format!("the Service selects {workload}"), Duration::from_mins(1), selected).await
 }

@@ -53,7 +53,7 @@ pub struct CanaryStatus {
     /// The pre-rollout webhooks said yes.
     #[serde(skip_serializing_if = "is_false")]
     pub prepared: bool,
-    /// TrafficIncrease or Promotion: the gate that holds the weight.
+    /// `TrafficIncrease` or `Promotion`: the gate that holds the weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gate: Option<String>,
     /// Somebody opened that gate by an order.

@@ -8,7 +8,7 @@ use super::configs;
 use super::context::Context;
 use super::error::Error;
 use super::observe::Found;
-use super::rollout::Rollout;
+use super::rollout::{self, Rollout};
 use crate::api::Canary;
 use crate::domain::{Farewell, Phase, Plan, Routing, State, Traffic, Weight};
 use crate::object;
@@ -61,7 +61,7 @@ impl Intent<'_> {
 
     async fn route(&self) -> Result<(), Error> {
         let Rollout { mesh, routed, .. } = self.rollout;
-        let wanted = self.rollout.wanted(self.state, self.state.traffic(self.plan));
+        let wanted = rollout::wanted(self.state, self.state.traffic(self.plan));
         for (place, key) in self.rollout.routes().iter().enumerate() {
             let render = |found: Option<&Value>| {
                 let mut all = self.found.routes.clone();

@@ -410,9 +410,9 @@ fn collection(key: &Key) -> kube::core::Request {
 fn as_value(key: &Key, object: &DynamicObject) -> Result<Value, Error> {
     let mut object = object.clone();
     if key.resource.kind == Canary::kind(&()) {
-        slim_canary(&mut object)
+        slim_canary(&mut object);
     } else {
-        slim(&mut object)
+        slim(&mut object);
     }
     if let Some(kind) = Kind::named(&key.resource.kind) {
         super::configs::slim_config(kind, &mut object);

@@ -152,11 +152,11 @@ impl Pass<'_> {
         self.slot = context.slot().await;
         let superseded = || Error::Supersede(rollout.key.to_string());
         let now = context.watched(&canary).ok_or_else(superseded)?;
-        if self.is_same(&canary, &now, state) { Ok((answers, now)) } else { Err(superseded()) }
+        if Self::is_same(&canary, &now, state) { Ok((answers, now)) } else { Err(superseded()) }
     }
 
     /// Whether nothing but a Canary's metadata has changed since it was read.
-    fn is_same(&self, canary: &Canary, now: &Canary, state: &State) -> bool {
+    fn is_same(canary: &Canary, now: &Canary, state: &State) -> bool {
         let untouched = now.status.is_none()
             || api::state(now.status.as_ref(), Timestamp::UNIX_EPOCH).is_ok_and(|recorded| recorded == *state);
         untouched && now.spec == canary.spec && now.uid() == canary.uid()
@@ -222,7 +222,7 @@ impl Pass<'_> {
         let now = self.context.read(key).await?.ok_or_else(superseded)?;
         let now: Canary =
             serde_json::from_value(now).map_err(|source| Error::Decode { object: key.to_string(), source })?;
-        if self.is_same(canary, &now, state) { Ok(now) } else { Err(superseded()) }
+        if Self::is_same(canary, &now, state) { Ok(now) } else { Err(superseded()) }
     }
 
     /// What is left to do when nothing is left to wait for.

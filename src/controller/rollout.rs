@@ -126,12 +126,6 @@ impl Rollout {
         reads.into_iter().map(|mesh::Key { resource, name }| self.object(resource, name)).collect()
     }
 
-    /// What the mesh's objects are to say in a state.
-    pub(super) fn wanted<'state>(&self, state: &'state State, traffic: Traffic) -> mesh::Wanted<'state> {
-        let name = |revision: Option<&'state Revision>| revision.map_or("", |revision| revision.0.as_str());
-        mesh::Wanted { traffic, canary: name(state.candidate()), primary: name(state.promoted.as_ref()) }
-    }
-
     /// The keys of the user's autoscaler and of the primary's, if there is one that is served.
     pub(super) fn scalers(&self) -> Option<[Key; 2]> {
         let Autoscaler { reference, resource } = self.autoscaler.as_ref()?;
@@ -156,6 +150,14 @@ impl Rollout {
     fn object(&self, resource: ApiResource, name: String) -> Key {
         Key { resource, namespace: self.key.namespace.clone(), name }
     }
+}
+
+/// What the mesh's objects are to say in a state.
+pub(super) fn wanted(state: &State, traffic: Traffic) -> mesh::Wanted<'_> {
+    fn name(revision: Option<&Revision>) -> &str {
+        revision.map_or("", |revision| revision.0.as_str())
+    }
+    mesh::Wanted { traffic, canary: name(state.candidate()), primary: name(state.promoted.as_ref()) }
 }
 
 /// The kind of recorded versions.
@@ -211,7 +213,8 @@ fn autoscaler_of(context: &Context, canary: &Canary, workload: &dyn Workload) ->
 fn copies(context: &Context, spec: &CanarySpec) -> Result<(), InvalidSpec> {
     let analysis = spec.analysis.as_ref().is_some_and(|analysis| analysis.mirror);
     let field = if analysis { "spec.analysis.mirror" } else { "spec.service.mirror" };
-    if context.settings.gateway_metrics != "traefik" || !(analysis || !spec.service.mirror.is_empty()) {
+    let none = !analysis && spec.service.mirror.is_empty();
+    if none || context.settings.gateway_metrics != "traefik" {
         return Ok(());
     }
     Err(InvalidSpec::Other(format!(

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 /// How a rollout goes, and when it ends.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Plan {
     /// The weights to go through, in order. What of the requests a weight is of, the mesh knows: of all, or of those that
     /// match.

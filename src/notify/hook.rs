@@ -116,7 +116,8 @@ impl Id {
             hash.update(part.len().to_be_bytes());
             hash.update(part.as_bytes());
         }
-        Self(hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        let hex = |text: String, byte: &u8| text + &format!("{byte:02x}");
+        Self(hash.finalize().iter().take(16).fold(String::new(), hex))
     }
 
     /// A number between 0 and 1 that is another one for every `turn`.

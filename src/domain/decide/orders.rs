@@ -34,12 +34,11 @@ pub(super) fn take(plan: &Plan, state: &State, seen: &World) -> Taken {
     }
     let state = State { command: Some(written.clone()), ..state.clone() };
     let by = &command.by;
-    let effect = match Order::of(&command.written) {
-        Some(order) => carry_out(plan, &state, seen, order, by),
-        None => {
-            let known = Order::ALL.map(|(name, _)| name).join(", ");
-            Err(format!("nobody knows it; write one of {known}"))
-        }
+    let effect = if let Some(order) = Order::of(&command.written) {
+        carry_out(plan, &state, seen, order, by)
+    } else {
+        let known = Order::ALL.map(|(name, _)| name).join(", ");
+        Err(format!("nobody knows it; write one of {known}"))
     };
     let (state, note, decision) = match effect {
         Ok((Effect::State(state), text)) => (state, Note::new(Reason::Ordered, text), None),

@@ -86,7 +86,9 @@ pub(super) fn bare(app: &App, route: &Value) -> Value {
     let marks: Vec<_> = marks.iter().flat_map(|marks| marks.split(',')).collect();
     if let Some(rules) = changed.pointer_mut("/spec/rules").and_then(Value::as_array_mut) {
         rules.retain(|rule| !is_inserted(app, rule, &marks));
-        rules.iter_mut().for_each(|rule| copy(app, rule, Weight::ZERO, true));
+        for rule in rules.iter_mut() {
+            copy(app, rule, Weight::ZERO, true);
+        }
     }
     remember(&mut changed, None);
     changed
@@ -299,8 +301,8 @@ fn give_cookie(app: &App, rule: &mut Value, backend: &str, cookie: &str) -> Resu
     let backends = rule.get_mut("backendRefs").and_then(Value::as_array_mut);
     let Some(backend) = backends.into_iter().flatten().find(|found| found["name"] == backend) else { return Ok(()) };
     let mut filters = list(backend, "filters").to_vec();
-    let modifies = |filter: &Value| filter["type"] == "ResponseHeaderModifier";
-    let place = filters.iter().position(modifies).unwrap_or_else(|| {
+    let of_headers = |filter: &Value| filter["type"] == "ResponseHeaderModifier";
+    let place = filters.iter().position(of_headers).unwrap_or_else(|| {
         filters.push(json!({"type": "ResponseHeaderModifier", "responseHeaderModifier": {}}));
         filters.len() - 1
     });
