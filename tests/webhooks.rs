@@ -422,7 +422,8 @@ async fn a_breach_while_a_webhook_takes_its_time_is_seen_at_the_next_check() {
 
 #[tokio::test(start_paused = true)]
 async fn what_takes_traffic_back_does_not_wait_for_a_webhook() {
-    let acts: [(&str, fn(&Cluster)); 6] = [
+    type Act = fn(&Cluster);
+    let acts: [(&str, Act); 6] = [
         ("a new version", |cluster| cluster.deploy("web:3")),
         ("an order", |cluster| order(cluster, "abort")),
         ("the end of all pods", |cluster| {
@@ -568,7 +569,7 @@ async fn a_muted_gate_alerts_nobody() {
             }),
         );
         cluster.edit_spec(|spec| {
-            spec["analysis"]["alerts"] = json!([{"name": "on-call", "providerRef": {"name": "on-call"}}])
+            spec["analysis"]["alerts"] = json!([{"name": "on-call", "providerRef": {"name": "on-call"}}]);
         });
         cluster.deploy("web:2");
         until_waiting(&mut cluster, "Gate").await;

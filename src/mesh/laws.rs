@@ -431,13 +431,13 @@ fn defaults_of_the_server_hide_no_inserted_rule() {
 fn copies_go_to_the_canary_until_it_has_requests_of_its_own() {
     let to = |mirror, weight| Split { weight: percent(weight), mirror: percent(mirror) };
     for found in [None, Some(users_route())] {
-        let copied = split(gateway(), &app(), to(25, 0), &[found.clone()])[0].clone().unwrap();
+        let copied = split(gateway(), &app(), to(25, 0), std::slice::from_ref(&found))[0].clone().unwrap();
         let filter = copied["spec"]["rules"][0]["filters"].as_array().unwrap().last().unwrap().clone();
         let backend = json!({"group": "", "kind": "Service", "name": "web-canary", "port": 80});
         assert_eq!(filter, json!({"type": "RequestMirror", "requestMirror": {"backendRef": backend, "percent": 25}}));
         let stepped = split(gateway(), &app(), to(0, 10), &[Some(copied)])[0].clone().unwrap();
-        let copies = |route: &Value| route.to_string().matches("RequestMirror").count();
-        assert_eq!(copies(&stepped), usize::from(found.is_some()), "the user's own copies stay");
+        let count = |route: &Value| route.to_string().matches("RequestMirror").count();
+        assert_eq!(count(&stepped), usize::from(found.is_some()), "the user's own copies stay");
     }
 }
 

@@ -350,7 +350,6 @@ fn what_does_not_fit_says_what_to_write() {
 
 #[test]
 fn a_kind_is_called_as_the_api_server_calls_it() {
-    let names: Vec<_> =
-        all().map(|scaler| newest(scaler)).map(|it| format!("{} {}", it.plural, it.api_version)).collect();
+    let names: Vec<_> = all().map(newest).map(|it| format!("{} {}", it.plural, it.api_version)).collect();
     assert_eq!(names, ["horizontalpodautoscalers autoscaling/v2", "scaledobjects keda.sh/v1alpha1"]);
 }

@@ -48,6 +48,7 @@ struct Step {
     said: Said,
     says: Vec<Says>,
     /// Another annotation, or none any more.
+    #[expect(clippy::option_option, reason = "an order that goes is something else than no change")]
     command: Option<Option<&'static str>>,
 }
 

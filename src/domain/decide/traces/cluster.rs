@@ -402,7 +402,7 @@ impl Cluster {
             Traffic::Split(Split { mirror, .. }) if mirror > Weight::ZERO => format!(" ~{mirror}"),
             _ => String::new(),
         };
-        let asked: String = asked.hooks.iter().map(|hook| format!(" ?{}", hook.name())).collect();
+        let asked = asked.hooks.iter().fold(String::new(), |text, hook| text + " ?" + hook.name());
         let line =
             format!("{seconds:>4}s {phase:<14} {weight:>3} {pods:<8} {runs:<2} {waits:<15} {told}{copies}{asked}");
         self.log.push(line.trim_end().to_owned());

@@ -382,7 +382,7 @@ fn what_cannot_be_done_says_why() {
     let mut said = String::new();
     for (name, cluster) in stories {
         for order in Order::ALL.map(|(name, _)| name).into_iter().filter(|order| cluster.ordered != Some(order)) {
-            said += &format!("{name}: {}\n", told(cluster.clone(), order));
+            said = said + name + ": " + &told(cluster.clone(), order) + "\n";
         }
     }
     said += &told(Cluster::at_rest(), "aprove");
