@@ -85,6 +85,26 @@ async fn s4_a_retreat_that_is_tried_again_needs_no_record_either() {
     assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
 }
 
+/// Seeds 285 and 308: the pass that tried the retreat again asked first whether its record was the newest, and nobody answered.
+#[tokio::test(start_paused = true)]
+async fn s4_a_retreat_that_is_tried_again_needs_no_answer_about_its_record() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    let mut refused = false;
+    cluster.server.set_faults(move |request| match (request.resource.as_str(), request.verb) {
+        ("httproutes", Verb::Patch) if !std::mem::replace(&mut refused, true) => Fault::Fail(500, "InternalError"),
+        ("canaries", Verb::Get) => Fault::Fail(500, "InternalError"),
+        _ => Fault::Pass,
+    });
+    cluster.prometheus.says(Says::Value(50.0));
+    cluster.wait(10).await;
+    cluster.pass().await.unwrap_err();
+    assert_eq!((cluster.phase().as_str(), cluster.backends().as_str()), ("Failed", "web-primary 70, web-canary 30"));
+    let _ = cluster.pass().await;
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+}
+
 /// A record that does not change is written by nobody, so no conflict told an instance with an old one.
 #[tokio::test(start_paused = true)]
 async fn s7_an_instance_with_an_old_record_undoes_nothing() {

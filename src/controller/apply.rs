@@ -184,7 +184,12 @@ impl Intent<'_> {
             if found.as_ref() == Some(&wanted) {
                 return Ok(());
             }
-            self.newest.get_or_try_init(|| self.still_newest()).await?;
+            match self.newest.get_or_try_init(|| self.still_newest()).await {
+                Ok(()) => {}
+                // Nobody answers. Less traffic is safe whatever has come since, and who knows better puts it right.
+                Err(error) if !matches!(error, Error::Supersede(_)) && self.retreats_by(key) => {}
+                Err(error) => return Err(error),
+            }
             let written = match &found {
                 Some(found) => self.context.change(key, found, &wanted).await,
                 // Whoever deletes everything, or the whole namespace, wants nothing made anew.
@@ -207,6 +212,11 @@ impl Intent<'_> {
             }
         }
         Err(Error::Supersede(key.to_string()))
+    }
+
+    /// Whether writing this object takes traffic off the canary.
+    fn retreats_by(&self, key: &Key) -> bool {
+        is_retreat(self.rollout, self.plan, self.state, self.found) && self.rollout.routes().contains(key)
     }
 
     /// Whether the recorded state still is the newest: an instance that stood still must not undo what came after.
