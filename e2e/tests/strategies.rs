@@ -95,6 +95,39 @@ async fn s04_s14_s20_those_who_match_get_the_canary_and_nobody_else() -> Result<
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the cluster: make test"]
+async fn s05_an_app_that_was_tested_by_match_is_handed_back_as_it_was() -> Result<()> {
+    scenario("s05", async |scenario| {
+        let app = scenario.app();
+        app.deploy(&Version::good("v1"), 2).await?;
+        app.serves(2).await?;
+        let before = app.objects().get(Kind::HttpRoute, app.name()).await?;
+        let insiders = json!([{"headers": {"x-user": {"exact": "insider"}}}]);
+        app.apply(&Canary::default().iterations(2).analysis("match", insiders).revert_on_deletion()).await?;
+        app.initialized().await?;
+        app.scaled_down().await?;
+        let insider = app.seen_with("x-user", "insider")?;
+        let load = [app.load()?, insider.load()?];
+        let revision = app.roll_out(&Version::good("v2")).await?;
+        app.ends_as("Succeeded", &revision, ROLLOUT_LIMIT).await?;
+        app.scaled_down().await?;
+
+        let canary = app.objects().get(Kind::Canary, app.name()).await?;
+        assert_eq!(canary["metadata"]["finalizers"], json!(["serin.dev/finalizer"]));
+        app.delete_canary().await?;
+        assert_eq!(app.replicas(app.name()).await?, (2, 2), "the app has its pods again");
+        let after = app.objects().get(Kind::HttpRoute, app.name()).await?;
+        assert_eq!(after["spec"], before["spec"], "the route is as it was");
+        sleep(Duration::from_secs(5)).await;
+        for load in load {
+            load.stop().await?.all_succeeded()?;
+        }
+        everybody_gets(&app, "v2").await
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the cluster: make test"]
 async fn s07_s08_without_an_analysis_what_is_ready_is_promoted_and_nothing_else() -> Result<()> {
     scenario("s07", async |scenario| {
         let app = scenario.app();
