@@ -16,6 +16,23 @@ use std::collections::BTreeSet;
 // ---- the life of a config ----
 
 #[tokio::test(start_paused = true)]
+async fn a_secret_that_cannot_be_read_does_not_delay_a_retreat() {
+    let mut cluster = at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    cluster.prometheus.says(Says::Value(50.0));
+    cluster.wait(10).await;
+    cluster.edit(SECRETS, "token", |token| token["data"]["color"] = "cmVk".into());
+    cluster.server.set_faults(|request: &Request| {
+        if request.resource == "secrets" && request.verb == Verb::Get { Fault::Hang } else { Fault::Pass }
+    });
+    let begun = tokio::time::Instant::now();
+    let _ = cluster.pass().await;
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_changed_config_is_rolled_out_like_a_changed_image() {
     let mut cluster = at_rest().await;
     assert_eq!(cluster.status()["trackedConfigs"].as_object().unwrap().len(), 2, "{}", cluster.status());

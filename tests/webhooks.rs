@@ -655,7 +655,7 @@ async fn each_order_is_taken_once_and_says_who_gave_it() {
     Ordered: aborted by kubectl-annotate
     RolledBack: all traffic goes to the primary: aborted by kubectl-annotate
     Ordered: retry ordered by kubectl-annotate: the version is analysed again
-    NewRevision: revision ce6b739075 is being started
+    NewRevision: revision ce6b739075 is being started: it is tried again
     Advanced: canary weight 10: its pods are ready
     Ordered: promotion ordered by kubectl-annotate: the rest of the analysis is skipped
     Promoting: the primary is given revision ce6b739075: its pods are ready, and the analysis is skipped

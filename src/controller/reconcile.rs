@@ -10,13 +10,16 @@ use super::observe::{self, Found};
 use super::rollout::Rollout;
 use super::{alerts, commit, configs, contest, orders, tell};
 use crate::api::{self, Canary, InvalidSpec};
-use crate::domain::{Answers, CanaryPods, Decision, Farewell, Phase, Plan, Questions, State, decide, questions};
-use futures::future::join;
+use crate::domain::{
+    Answers, CanaryPods, Decision, Farewell, Phase, Plan, Questions, State, Verdict, decide, questions,
+};
+use futures::future::{Either, select};
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use std::mem::discriminant;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OnceCell, SemaphorePermit};
@@ -110,8 +113,15 @@ impl Pass<'_> {
         }
         let seen = observe::world(context, rollout, &found, &canary);
         let asked = self.ask(canary, state, questions(plan, state, &seen));
-        // What could not be read holds the rollout up, and nothing else.
-        let (answers, read) = join(asked, configs::read(context, rollout, found.target.as_ref())).await;
+        let read = pin!(configs::read(context, rollout, found.target.as_ref()));
+        // What could not be read holds the rollout up, and nothing else; traffic that must go does not wait for it.
+        let (answers, read) = match select(pin!(asked), read).await {
+            Either::Right((read, asked)) => (asked.await, read),
+            Either::Left((answers, read)) => match &answers {
+                Ok((said, _)) if is_breach(said) => (answers, Ok(())),
+                Ok(_) | Err(_) => (answers, read.await),
+            },
+        };
         let (answers, canary) = answers?;
         let read_version = canary.resource_version();
         let (found, canary, next) = Box::pin(self.decide(canary, state, &answers)).await?;
@@ -250,6 +260,11 @@ fn moves(state: &State, next: &State) -> bool {
         || next.primary_revision() != state.primary_revision()
         || version(next) != version(state)
         || next.command != state.command
+}
+
+/// Whether the metrics say that the traffic has to go.
+fn is_breach(answers: &Answers) -> bool {
+    answers.outcome.as_ref().is_some_and(|outcome| outcome.verdict() == Verdict::Fail)
 }
 
 /// Never in the past, and never busy.
