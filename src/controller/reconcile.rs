@@ -114,7 +114,7 @@ impl Pass<'_> {
         let seen = observe::world(context, rollout, &found, &canary);
         let asked = self.ask(canary, state, questions(plan, state, &seen));
         let read = pin!(configs::read(context, rollout, found.target.as_ref()));
-        // What could not be read holds the rollout up, and nothing else; traffic that must go does not wait for it.
+        // What could not be read holds the rollout up, and nothing else: a breach does not wait for it.
         let (answers, read) = match select(pin!(asked), read).await {
             Either::Right((read, asked)) => (asked.await, read),
             Either::Left((answers, read)) => match &answers {
