@@ -770,7 +770,6 @@ async fn a_target_that_cannot_be_told_apart_is_refused() {
     cluster.settle().await;
     insta::assert_snapshot!(cluster.story(), @r#"
     +0s
-      patch canaries/web: add /metadata/finalizers ["serin.dev/finalizer"]
       update canaries/status/web: - weight 0 step 0 pods - of null, - -> - | Stalled | InvalidTarget: Deployment web: spec.selector.matchLabels has none of the labels app, name, app.kubernetes.io/name; one of them is needed to tell primary and canary apart; name one that it has with --selector-labels
       event Warning InvalidTarget: Deployment web: spec.selector.matchLabels has none of the labels app, name, app.kubernetes.io/name; one of them is needed to tell primary and canary apart; name one that it has with --selector-labels
     "#);

@@ -68,7 +68,11 @@ impl Intent<'_> {
     /// knows what it says.
     pub(super) async fn retreat(&self) -> Result<(), Error> {
         if is_retreat(self.rollout, self.plan, self.state, self.found) {
-            return self.route().await.map_err(|error| Error::Retreat(Box::new(error)));
+            return self.route().await.map_err(|error| match error {
+                // Somebody undoes it each time: to be quick would not help.
+                Error::Keep(_) => error,
+                error => Error::Retreat(Box::new(error)),
+            });
         }
         if self.rollout.routes().iter().any(|key| self.context.cache.is_doubtful(key)) {
             return self.route().await;

@@ -264,7 +264,8 @@ mod tests {
         lanes.pause(LONGEST_PAUSE);
         go(&lanes, Lane::Retreat).await.unwrap();
         assert_eq!(Instant::now(), began);
-        go(&lanes, Lane::Work).await.unwrap_err();
+        go(&lanes, Lane::Work).await.unwrap();
+        assert_eq!(began.elapsed(), LONGEST_PAUSE);
     }
 
     #[tokio::test(start_paused = true)]
