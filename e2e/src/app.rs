@@ -487,6 +487,20 @@ impl App {
         wait_for(&what, Duration::from_secs(90), empty).await
     }
 
+    /// Waits until requests lead to this version alone. A gateway or kube-proxy on a busy machine takes its time to follow
+    /// what it is told; from then on there is no exception.
+    ///
+    /// # Errors
+    /// When that is not so within the limit, or a request fails.
+    pub async fn leads_to(&self, version: &str, limit: Duration) -> Result<()> {
+        let question = async || {
+            let burst = self.burst(20, 4).await?;
+            burst.all_succeeded()?;
+            Ok(once(burst.answered_by(version) == burst.total()))
+        };
+        wait_for(&format!("{}: requests lead to {version}", self.name), limit, question).await
+    }
+
     /// Waits until the route has a split.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ const ALL_ON_PRIMARY: Split = Split { primary: 100, canary: 0 };
 /// Five steps, each an interval and a scrape long, and what starting and stopping pods takes on a busy machine.
 const ROLLOUT_LIMIT: Duration = Duration::from_mins(2);
 /// The gateway follows a route within a tenth of a second or two; this is when it is done for sure.
-const GATEWAY_FOLLOWS: Duration = Duration::from_secs(1);
+const GATEWAY_FOLLOWS: Duration = Duration::from_secs(2);
 /// Two clocks of one machine, and times that may be written in whole seconds.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_millis(1_500);
 
