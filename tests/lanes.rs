@@ -19,8 +19,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// How many Canaries wait before the one that matters.
+/// How many Canaries want to write before the one that matters.
 const OTHERS: usize = 400;
+
+/// How many are in the middle of a rollout, and ask a Prometheus that does not answer.
+const CLONES: usize = 100;
 
 /// How many questions the operator may ask of one Prometheus.
 const PLACES: usize = 8;
@@ -88,19 +91,28 @@ fn crowd(cluster: &Cluster, count: usize) {
 
 /// Canaries in the middle of a rollout, as ours is, with a Prometheus of their own that never answers.
 fn clones(cluster: &Cluster, count: usize) {
-    for number in 0..count {
-        let name = format!("old{number}");
-        for resource in [DEPLOYMENTS, SERVICES, HTTP_ROUTES, CONTROLLER_REVISIONS, CANARIES] {
-            let objects = cluster.server.list(resource, Some(NAMESPACE)).into_iter();
-            for object in objects.filter(|object| of_ours(object["metadata"]["name"].as_str().unwrap_or_default())) {
-                let mut object = renamed(&object, &name);
-                for given in ["uid", "resourceVersion", "creationTimestamp"] {
-                    object["metadata"].as_object_mut().unwrap().remove(given);
+    let kinds = [DEPLOYMENTS, SERVICES, HTTP_ROUTES, CONTROLLER_REVISIONS, CANARIES];
+    let ours: Vec<_> = kinds
+        .into_iter()
+        .flat_map(|kind| cluster.server.list(kind, Some(NAMESPACE)).into_iter().map(move |object| (kind, object)))
+        .filter(|(_, object)| of_ours(object["metadata"]["name"].as_str().unwrap_or_default()))
+        .collect();
+    for name in (0..count).map(|number| format!("old{number}")) {
+        let mut target = json!({});
+        for (kind, object) in &ours {
+            let mut object = renamed(object, &name);
+            for given in ["uid", "resourceVersion", "creationTimestamp"] {
+                object["metadata"].as_object_mut().unwrap().remove(given);
+            }
+            if *kind == CANARIES {
+                object["spec"]["metricsServer"] = "http://slow:9090".into();
+                for is in ["uid", "generation"] {
+                    object["status"]["target"][is] = target["metadata"][is].clone();
                 }
-                if resource == CANARIES {
-                    object["spec"]["metricsServer"] = "http://slow:9090".into();
-                }
-                cluster.put(resource, object);
+            }
+            let stored = cluster.put(*kind, object);
+            if *kind == DEPLOYMENTS && stored["metadata"]["name"] == name.as_str() {
+                target = stored;
             }
         }
     }
@@ -183,7 +195,7 @@ async fn a_retreat_is_written_in_the_pass_that_saw_the_breach_whatever_hangs() {
     let mut cluster = at_a_weight(&inbox).await;
     let oracle = consult(&mut cluster, Some(Ok(12.0)));
     crowd(&cluster, OTHERS);
-    clones(&cluster, OTHERS);
+    clones(&cluster, CLONES);
     cluster.wait(10).await;
     let began = cluster.clock.now();
     cluster.operator.refresh(&cluster.server);
@@ -372,6 +384,8 @@ async fn a_pass_that_is_turned_away_comes_back_when_the_api_server_asks_for_no_m
     let requests = cluster.server.requests().len();
     assert!((9..=11).contains(&requests), "one a second: {requests}");
     cluster.server.clear_faults();
+    // Passes of this cluster stop the time.
+    cluster.wait(10).await;
     cluster.settle().await;
     assert_eq!(cluster.phase(), "Succeeded");
 }

@@ -67,7 +67,7 @@ impl Followed {
         if users.configs.get(canary).map_or(&[][..], Vec::as_slice) == now {
             return;
         }
-        for key in users.configs.remove(canary).unwrap_or_default() {
+        for key in users.configs.remove(canary).unwrap_or_default().into_iter().filter(|key| !now.contains(key)) {
             if let Some(canaries) = users.canaries.get_mut(&key) {
                 canaries.remove(&canary.name);
                 if canaries.is_empty() {
@@ -313,6 +313,12 @@ mod tests {
         assert_eq!(awake(Kind::Secret), Vec::<String>::new(), "a Secret of that name is another thing");
         followed.follow(&canary("a"), vec![key(Kind::Secret, "token")]);
         assert_eq!(awake(Kind::ConfigMap), ["b"]);
+        let token = key(Kind::Secret, "token");
+        followed.remember(token.clone(), &json!({"metadata": {"uid": "u", "resourceVersion": "1"}}));
+        followed.follow(&canary("a"), vec![token.clone(), key(Kind::Secret, "more")]);
+        assert!(followed.read.lock().unwrap().contains_key(&token), "it is used as before, and not read again");
+        followed.follow(&canary("a"), vec![key(Kind::Secret, "more")]);
+        assert!(!followed.read.lock().unwrap().contains_key(&token));
         followed.forget(&canary("b"));
         assert_eq!(awake(Kind::ConfigMap), Vec::<String>::new());
         followed.forget(&canary("a"));
