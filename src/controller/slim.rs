@@ -97,7 +97,27 @@ mod tests {
 
     #[test]
     fn what_is_looked_at_is_kept() {
-        insta::assert_json_snapshot!(slimmed("apps", "Deployment", whole()), @"");
+        insta::assert_json_snapshot!(slimmed("apps", "Deployment", whole()), @r#"
+        {
+          "apiVersion": "apps/v1",
+          "kind": "Deployment",
+          "metadata": {
+            "annotations": {
+              "kubectl.kubernetes.io/last-applied-configuration": ""
+            },
+            "generation": 2,
+            "name": "web",
+            "namespace": "shop"
+          },
+          "spec": {
+            "replicas": 1
+          },
+          "status": {
+            "observedGeneration": 2,
+            "replicas": 1
+          }
+        }
+        "#);
         assert!(slimmed("", "Service", whole()).get("status").is_none());
         let route = slimmed("gateway.networking.k8s.io", "HTTPRoute", whole());
         assert_eq!(route["status"], whole()["status"], "it says whether the gateway has accepted the route");

@@ -88,8 +88,7 @@ impl Store {
         Self { claims: Some(claims), ..Self::whole(resource, marks) }
     }
 
-    /// Takes in what a watch shows; answers with what is new in it. What the first list holds is no news: whoever looks
-    /// waits for it.
+    /// Takes in what a watch shows; answers with what is new in it, but for what nobody looks at.
     pub fn apply(&self, event: Event<DynamicObject>) -> Vec<Change> {
         match event {
             Event::Init => {
@@ -111,7 +110,7 @@ impl Store {
             Event::Delete(object) => {
                 let place = place_of(&object);
                 let gone = self.write().remove(&place, version_of(&object));
-                gone.map(|gone| change(&place, &gone)).into_iter().collect()
+                gone.filter(|gone| gone.text.is_some()).map(|gone| change(&place, &gone)).into_iter().collect()
             }
         }
     }
@@ -212,7 +211,7 @@ impl Store {
             let mut objects = self.write();
             let coming = std::mem::take(&mut objects.coming);
             let before = std::mem::replace(&mut objects.shown, coming);
-            let changes = if *self.listed.borrow() { objects.news_since(&before) } else { vec![] };
+            let changes = objects.news_since(&before);
             objects.settle();
             (before, changes)
         };
@@ -263,7 +262,7 @@ impl Objects {
         if before.is_some_and(|before| before.version > packed.version) {
             return None;
         }
-        let is_news = before.is_none_or(|before| before.text.is_none() || before.text != packed.text);
+        let is_news = packed.text.is_some() && before.is_none_or(|before| before.text != packed.text);
         self.unmark(place);
         self.mark(place, &packed);
         self.forget(place, packed.version);
@@ -298,10 +297,11 @@ impl Objects {
 
     /// What differs from what was shown before, and what is gone.
     fn news_since(&self, before: &HashMap<Place, Packed>) -> Vec<Change> {
-        let is_news =
+        let is_new =
             |(place, packed): &(&Place, &Packed)| before.get(*place).is_none_or(|before| before.text != packed.text);
-        let gone = before.iter().filter(|(place, _)| !self.shown.contains_key(*place));
-        self.shown.iter().filter(is_news).chain(gone).map(|(place, packed)| change(place, packed)).collect()
+        let is_gone = |(place, _): &(&Place, &Packed)| !self.shown.contains_key(*place);
+        let news = self.shown.iter().filter(is_new).chain(before.iter().filter(is_gone));
+        news.filter(|(_, packed)| packed.text.is_some()).map(|(place, packed)| change(place, packed)).collect()
     }
 
     /// Makes all else agree with what is shown.
