@@ -40,15 +40,7 @@ impl ManyObjects {
         let query: HashMap<_, _> =
             uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')).collect();
         match segments.as_slice() {
-            ["api", _] | ["apis", _, _] => json(
-                StatusCode::OK,
-                &json!({
-                    "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": segments[1..].join("/"),
-                    "resources": ["httproutes", "horizontalpodautoscalers"].map(|name| json!({
-                        "name": name, "singularName": "", "namespaced": true, "kind": "Any", "verbs": [],
-                    })),
-                }),
-            ),
+            ["api", _] | ["apis", _, _] => json(StatusCode::OK, &served(&segments[1..].join("/"))),
             [.., "leases"] | [.., "leases", _] => self.lease(method, body),
             _ if query.get("watch").is_some_and(|watch| *watch != "false") => {
                 Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>()).into_response()
@@ -82,6 +74,13 @@ impl ManyObjects {
         let items: Vec<_> = (from..to).map(|number| object(plural, number)).collect();
         json(StatusCode::OK, &json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}))
     }
+}
+
+/// What a version of a group has, as far as anybody asks.
+fn served(version: &str) -> Value {
+    let resources = ["httproutes", "horizontalpodautoscalers"]
+        .map(|name| json!({"name": name, "singularName": "", "namespaced": true, "kind": "Any", "verbs": []}));
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources})
 }
 
 /// As large as what people have: a Deployment of some four kilobytes, half of it about who wrote it.

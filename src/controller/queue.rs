@@ -37,13 +37,14 @@ pub(super) async fn run<Pass>(
         }
         let due = turns.due().filter(|_| is_ready);
         tokio::select! {
+            biased;
             () = &mut stop => break,
             () = &mut ready, if !is_ready => is_ready = true,
-            Some(name) = wakes.next() => turns.wake(name, Instant::now()),
             Some(Ok((name, next))) = passes.join_next(), if !passes.is_empty() => {
                 turns.end(name, next.map(|after| Instant::now() + after.min(LONGEST_WAIT)));
             }
-            () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {}
+            Some(name) = wakes.next() => turns.wake(name, Instant::now()),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
         }
     }
     while passes.join_next().await.is_some() {}
@@ -219,12 +220,13 @@ mod tests {
         passes.wake("web");
         sleep(Duration::from_millis(500)).await;
         passes.wake("other");
-        let Passes { stop, task, began, .. } = passes;
+        passes.wake("web");
+        let Passes { stop, task, began, wakes: _wakes } = passes;
         stop.send(()).unwrap();
         let stopped = Instant::now();
         task.await.unwrap();
         assert_eq!(stopped.elapsed(), Duration::from_millis(500));
-        assert_eq!(began.lock().unwrap().iter().filter(|(_, name)| name == "web").count(), 1);
+        assert_eq!(*began.lock().unwrap(), at(&[0], "web"));
     }
 
     #[test]

@@ -48,7 +48,7 @@ struct Objects {
     coming: HashMap<Place, Packed>,
     /// The objects that a mark leads to.
     marked: HashMap<Mark, HashSet<Place>>,
-    written: HashMap<Place, (Packed, Instant)>,
+    written: HashMap<Place, Written>,
     /// What was written when, oldest first, whether it is still remembered or not.
     expiring: VecDeque<(Instant, Place)>,
 }
@@ -60,6 +60,14 @@ struct Packed {
     /// As JSON, without its type and its version; nothing of an object that nobody looks at.
     text: Option<Arc<str>>,
     marks: Box<[Mark]>,
+}
+
+/// What this process has written.
+struct Written {
+    packed: Packed,
+    at: Instant,
+    /// The watch has shown it: what it does not show any more is gone.
+    seen: bool,
 }
 
 /// Something new about an object.
@@ -129,8 +137,8 @@ impl Store {
     /// What this process wrote last, if nothing newer has been shown, and whether a watch should show it by now.
     pub(super) fn written(&self, namespace: &str, name: &str) -> Option<(Kept, bool)> {
         let objects = self.read();
-        let (ours, at) = objects.written.get(&place(namespace, name))?;
-        Some((ours.kept()?, at.elapsed() > WATCH_LAG))
+        let Written { packed, at, .. } = objects.written.get(&place(namespace, name))?;
+        Some((packed.kept()?, at.elapsed() > WATCH_LAG))
     }
 
     /// Whether the watch shows the object.
@@ -255,17 +263,14 @@ impl Objects {
     /// Shows an object; answers with it if that says something new. A watch that is behind what the API server itself has
     /// said is not believed.
     fn put(&mut self, place: &Place, mut packed: Packed) -> Option<Packed> {
-        if let Some((ours, _)) = self.written.get(place).filter(|(ours, _)| ours.version == packed.version) {
-            packed.text = ours.text.clone();
-        }
-        let before = self.shown.get(place);
-        if before.is_some_and(|before| before.version > packed.version) {
+        if self.shown.get(place).is_some_and(|before| before.version > packed.version) {
             return None;
         }
+        packed.text = self.seen(place, packed.version).or(packed.text);
+        let before = self.shown.get(place);
         let is_news = packed.text.is_some() && before.is_none_or(|before| before.text != packed.text);
         self.unmark(place);
         self.mark(place, &packed);
-        self.forget(place, packed.version);
         self.shown.insert(place.clone(), packed.clone());
         is_news.then_some(packed)
     }
@@ -273,7 +278,9 @@ impl Objects {
     /// Shows an object no more; answers with it if it was shown.
     fn remove(&mut self, place: &Place, version: u128) -> Option<Packed> {
         self.unmark(place);
-        self.forget(place, version);
+        if self.written.get(place).is_some_and(|ours| ours.packed.version <= version) {
+            self.written.remove(place);
+        }
         self.shown.remove(place)
     }
 
@@ -310,15 +317,16 @@ impl Objects {
         self.marked.clear();
         for (place, packed) in &shown {
             self.mark(place, packed);
-            self.forget(place, packed.version);
+            self.seen(place, packed.version);
         }
+        self.written.retain(|place, ours| !ours.seen || shown.contains_key(place));
         self.shown = shown;
     }
 
     fn newest(&self, place: &str) -> Option<&Packed> {
         match (self.shown.get(place), self.written.get(place)) {
-            (Some(shown), Some((ours, _))) if ours.version > shown.version => Some(ours),
-            (None, Some((ours, at))) if at.elapsed() <= WATCH_LAG => Some(ours),
+            (Some(shown), Some(ours)) if ours.packed.version > shown.version => Some(&ours.packed),
+            (None, Some(ours)) if !ours.seen && ours.at.elapsed() <= WATCH_LAG => Some(&ours.packed),
             (shown, _) => shown,
         }
     }
@@ -328,15 +336,20 @@ impl Objects {
         self.expire(now);
         if self.shown.get(&place).is_none_or(|shown| shown.version < packed.version) {
             self.expiring.push_back((now, place.clone()));
-            self.written.insert(place, (packed, now));
+            self.written.insert(place, Written { packed, at: now, seen: false });
         }
     }
 
-    /// A write is forgotten once the watch shows what came after it. Until then it shares its text with what is shown.
-    fn forget(&mut self, place: &str, shown: u128) {
-        if self.written.get(place).is_some_and(|(ours, _)| ours.version < shown) {
+    /// The watch shows this version of an object. What was written before is forgotten; what was written as that is known
+    /// as a write of this process for a while, and shares its text with what is shown, which is answered.
+    fn seen(&mut self, place: &str, version: u128) -> Option<Arc<str>> {
+        let ours = self.written.get_mut(place)?;
+        if ours.packed.version < version {
             self.written.remove(place);
+            return None;
         }
+        ours.seen = ours.packed.version == version;
+        ours.packed.text.clone().filter(|_| ours.seen)
     }
 
     /// Forgets what no watch will show any more.
@@ -344,7 +357,7 @@ impl Objects {
         while self.expiring.front().is_some_and(|(at, _)| now.duration_since(*at) > WATCH_LAG)
             && let Some((at, place)) = self.expiring.pop_front()
         {
-            if self.written.get(&place).is_some_and(|(_, written)| *written == at) {
+            if self.written.get(&place).is_some_and(|ours| ours.at == at) {
                 self.written.remove(&place);
             }
         }
@@ -518,6 +531,9 @@ mod tests {
         let (ours, _) = store.written("shop", "web").expect("a pass may have looked before");
         let shown = store.get("shop", "web").unwrap();
         assert!(Arc::ptr_eq(&ours.text, &shown.text), "it takes no room of its own");
+        list(&store, []);
+        assert_eq!(known(&store, "web"), None, "what was shown once is gone when it is not shown any more");
+        assert!(store.written("shop", "web").is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -464,7 +464,8 @@ impl Operator {
         let held = tokio::task::spawn_blocking(move || running.recv());
         let canaries = self.stores.iter().filter(|(kind, _)| *kind == CANARIES);
         canaries.for_each(|(_, store)| show(store, [parse(canary.clone())].into_iter()));
-        let outcome = reconcile(&name(), &self.context).await;
+        let name = NamespacedName::new(NAMESPACE, canary["metadata"]["name"].as_str().unwrap_or_default());
+        let outcome = reconcile(&name, &self.context).await;
         drop(done);
         let _ = held.await;
         outcome
