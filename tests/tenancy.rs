@@ -153,6 +153,92 @@ async fn canaries_that_the_selector_leaves_out_cost_nothing() {
     cluster.until("blog", NAME, "Initialized").await;
 }
 
+// ---- what is kept ----
+
+#[tokio::test]
+async fn what_a_canary_comes_to_be_about_is_read_once_and_nothing_else_is() {
+    let mut cluster = Cluster::new().await;
+    cluster.start(Tenancy::default());
+    cluster.put(NAMESPACE, DEPLOYMENTS, app::deployment("web:1"));
+    cluster.put(NAMESPACE, SERVICES, app::service());
+    cluster.put(NAMESPACE, HTTP_ROUTES, app::route());
+    for name in ["other", "web-api"] {
+        let mut unrelated = app::deployment("web:1");
+        unrelated["metadata"]["name"] = name.into();
+        cluster.put(NAMESPACE, DEPLOYMENTS, unrelated);
+    }
+    assert!(cluster.is_ready().await);
+    cluster.put(NAMESPACE, CANARIES, app::canary());
+    cluster.until(NAMESPACE, NAME, "Initialized").await;
+
+    let of_objects =
+        |request: &Request| [DEPLOYMENTS, SERVICES, HTTP_ROUTES].iter().any(|kind| kind.plural == request.resource);
+    let reads = |requests: &[Request]| {
+        let reads = requests.iter().filter(|request| request.verb == Verb::Get && of_objects(request));
+        reads
+            .map(|read| format!("{}/{}", read.resource, read.name.as_deref().unwrap_or_default()))
+            .collect::<BTreeSet<_>>()
+    };
+    let requests = cluster.server.requests();
+    let first_write = requests.iter().position(|request| request.verb == Verb::Patch).expect("it gets a finalizer");
+    let expected = ["deployments/web", "httproutes/web", "services/web"].map(str::to_owned);
+    assert_eq!(
+        reads(&requests[..first_write]),
+        BTreeSet::from(expected),
+        "before anything is done on half of the facts"
+    );
+    assert!(
+        reads(&requests)
+            .iter()
+            .all(|read| read.ends_with("/web") || read.contains("/web-primary") || read.contains("/web-canary"))
+    );
+}
+
+#[tokio::test]
+async fn an_unread_object_is_not_taken_for_missing() {
+    let mut cluster = Cluster::new().await;
+    cluster.start(Tenancy::default());
+    cluster.put(NAMESPACE, DEPLOYMENTS, app::deployment("web:1"));
+    assert!(cluster.is_ready().await);
+    cluster.server.set_faults(|request| {
+        let refused = request.resource == "deployments" && request.verb == Verb::Get;
+        if refused { Fault::Fail(500, "InternalError") } else { Fault::Pass }
+    });
+    cluster.put(NAMESPACE, SERVICES, app::service());
+    cluster.put(NAMESPACE, HTTP_ROUTES, app::route());
+    cluster.put(NAMESPACE, CANARIES, app::canary());
+    sleep(QUIET).await;
+    assert!(cluster.server.writes().is_empty(), "nothing is done on half of the facts");
+    cluster.server.clear_faults();
+    cluster.until(NAMESPACE, NAME, "Initialized").await;
+}
+
+#[tokio::test]
+async fn the_series_of_a_canary_vanish_with_it() {
+    let mut cluster = Cluster::new().await;
+    cluster.adopt("shop", app::canary());
+    cluster.adopt("blog", app::canary());
+    cluster.start(Tenancy::default());
+    cluster.until("shop", NAME, "Initialized").await;
+    cluster.until("blog", NAME, "Initialized").await;
+    cluster.deploy("shop", "web:2");
+    cluster.until("shop", NAME, "Progressing").await;
+    let metrics = Arc::clone(&cluster.metrics);
+    let series = |namespace: &str| {
+        let label = format!("namespace=\"{namespace}\"");
+        metrics.encode().lines().filter(|line| line.contains(&label)).count()
+    };
+    cluster
+        .wait("its check was counted", |_| metrics.encode().contains("serin_canary_checks_total{namespace=\"shop\""))
+        .await;
+    cluster.server.delete(CANARIES, "shop", NAME).unwrap();
+    cluster.wait("the Canary is gone", |server| server.get(CANARIES, "shop", NAME).is_none()).await;
+    cluster.wait("its series are gone", |_| series("shop") == 0).await;
+    sleep(QUIET).await;
+    assert_eq!(series("shop"), 0, "and they do not come back");
+    assert!(series("blog") >= 2);
+}
+
 // ---- what may be referred to ----
 
 /// A Canary whose only metric is a template in another namespace.

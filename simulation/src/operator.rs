@@ -9,20 +9,18 @@ use crate::kubelet;
 use jiff::SignedDuration;
 use kube::Client;
 use kube::api::DynamicObject;
-use kube::core::{ApiResource, DeserializeGuard, GroupVersionKind};
-use kube::runtime::controller::Action;
-use kube::runtime::reflector::Store;
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::reflector;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use serde_json::Value;
-use serin::api::{Canary, MANAGED_BY, MetricTemplate};
+use serin::api::{MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
-    AlertSettings, AllowedHosts, Cache, Clock, Context, Egress, Error, Settings, Tenancy, retry, slim, slim_config,
+    AlertSettings, AllowedHosts, Cache, Clock, Context, Egress, Error, NamespacedName, Settings, Store, Tenancy, retry,
     timed,
 };
 use serin::telemetry::Metrics;
-use serin::workload::configs::Kind as ConfigKind;
 use serin_testing::{
     ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, Change, DEPLOYMENTS, GroupVersionResource, HTTP_ROUTES,
     SECRETS, SERVICES,
@@ -34,8 +32,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{self, Poll, Waker};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-
-type Guarded = DeserializeGuard<Canary>;
 
 /// What is watched.
 pub(crate) const WATCHED: [(GroupVersionResource, &str); 7] = [
@@ -52,11 +48,10 @@ pub(crate) const WATCHED: [(GroupVersionResource, &str); 7] = [
 pub(crate) struct Operator {
     pub(crate) context: Arc<Context>,
     watches: Vec<Watch>,
-    canary: Option<Arc<Guarded>>,
     /// What the watches have shown.
     pub(crate) view: BTreeMap<(GroupVersionResource, String), Arc<Value>>,
     /// The pass that is under way.
-    pub(crate) running: Option<JoinHandle<Result<Action, Error>>>,
+    pub(crate) running: Option<JoinHandle<Result<Option<Duration>, Error>>>,
     /// How many passes there were.
     pub(crate) passes: u32,
     /// Something happened during the pass that is under way.
@@ -71,8 +66,7 @@ pub(crate) struct Operator {
 /// One watch.
 struct Watch {
     name: GroupVersionResource,
-    resource: ApiResource,
-    writer: Writer<DynamicObject>,
+    store: Arc<Store>,
     coming: VecDeque<Arc<Change>>,
     /// The connection is broken.
     broken: bool,
@@ -86,16 +80,12 @@ impl Operator {
         let mut cache = Cache::default();
         let watches = WATCHED.map(|(name, kind)| {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(name.group, name.version, kind));
-            let writer = Writer::new(resource.clone());
-            if name != CANARIES {
-                cache.add(resource.clone(), writer.as_reader());
-            }
-            Watch { name, resource, writer, coming: VecDeque::new(), broken: false, scheduled: false }
+            Watch { name, store: cache.add(resource), coming: VecDeque::new(), broken: false, scheduled: false }
         });
         let mut templates = Writer::default();
         templates.apply_watcher_event(&Event::Init);
         templates.apply_watcher_event(&Event::InitDone);
-        let reader: Store<MetricTemplate> = templates.as_reader();
+        let reader: reflector::Store<MetricTemplate> = templates.as_reader();
         let client = Client::new(door.clone(), NAMESPACE);
         let leadership = Leadership::lasting(Duration::from_hours(24 * 365));
         let metrics = Arc::new(Metrics::new());
@@ -104,7 +94,6 @@ impl Operator {
         let mut operator = Self {
             context: Arc::new(context),
             watches: watches.into(),
-            canary: None,
             view: BTreeMap::new(),
             running: None,
             passes: 0,
@@ -129,19 +118,12 @@ impl Operator {
         let name = watch.name;
         let objects: Vec<_> = server.list(name, None).into_iter().filter(|object| is_watched(name, object)).collect();
         self.view.retain(|(kind, _), _| *kind != name);
-        if name == CANARIES {
-            self.canary = None;
-        } else {
-            watch.writer.apply_watcher_event(&Event::Init);
-            for object in &objects {
-                watch.writer.apply_watcher_event(&Event::InitApply(watch.parse(object)));
-            }
-            watch.writer.apply_watcher_event(&Event::InitDone);
+        watch.store.apply(Event::Init);
+        for object in &objects {
+            watch.store.apply(Event::InitApply(parse(object)));
         }
+        watch.store.apply(Event::InitDone);
         for object in objects {
-            if name == CANARIES {
-                self.canary = Some(guarded(&object));
-            }
             self.view.insert((name, app::text(&object, "/metadata/name").to_owned()), Arc::new(object));
         }
     }
@@ -181,18 +163,10 @@ impl Operator {
         let Some(object) = change.after.as_ref().or(change.before.as_ref()) else { return false };
         let name = app::text(object, "/metadata/name").to_owned();
         let key = (watch.name, name.clone());
-        match (&change.after, watch.name) {
-            (Some(object), CANARIES) => self.canary = Some(guarded(object)),
-            (None, CANARIES) => self.canary = None,
-            (Some(object), _) => {
-                let parsed = watch.parse(object);
-                watch.writer.apply_watcher_event(&Event::Apply(parsed));
-            }
-            (None, _) => {
-                let parsed = watch.parse(object);
-                watch.writer.apply_watcher_event(&Event::Delete(parsed));
-            }
-        }
+        watch.store.apply(match &change.after {
+            Some(object) => Event::Apply(parse(object)),
+            None => Event::Delete(parse(object)),
+        });
         match &change.after {
             Some(object) => drop(self.view.insert(key, Arc::clone(object))),
             None => drop(self.view.remove(&key)),
@@ -229,43 +203,34 @@ impl Operator {
     }
 
     pub(crate) fn has_canary(&self) -> bool {
-        self.canary.is_some()
+        self.view.contains_key(&(CANARIES, NAME.to_owned()))
     }
 
     /// Begins a pass over the Canary as its watch shows it.
     pub(crate) fn pass(&mut self) {
-        let Some(canary) = &self.canary else { return };
+        if !self.has_canary() {
+            return;
+        }
         self.passes += 1;
         self.again = false;
         self.due = None;
-        let pass = Box::pin(timed(Arc::clone(canary), Arc::clone(&self.context)));
+        let context = Arc::clone(&self.context);
+        let pass = Box::pin(async move { timed(&canary(), &context).await });
         self.running = Some(tokio::spawn(Pausable { pass, switch: Arc::clone(&self.switch) }));
     }
 
     /// After how many milliseconds a pass that ended so is made again.
-    pub(crate) fn next(&self, outcome: &Result<Action, Error>) -> Option<Time> {
-        let action = match (outcome, &self.canary) {
-            (Ok(action), _) => action.clone(),
-            (Err(error), Some(canary)) => retry(Arc::clone(canary), error, Arc::clone(&self.context)),
-            (Err(_), None) => Action::await_change(),
+    pub(crate) fn next(&self, outcome: &Result<Option<Duration>, Error>) -> Option<Time> {
+        let after = match outcome {
+            Ok(next) => *next,
+            Err(error) => self.has_canary().then(|| retry(&canary(), error, &self.context)),
         };
-        requeue(&action)
+        after.map(requeue)
     }
 
     /// The clock jumps; answers whether it could, which it cannot in the middle of a pass.
     pub(crate) fn set_clock(&mut self, clock: Clock) -> bool {
         Arc::get_mut(&mut self.context).map(|context| context.clock = clock).is_some()
-    }
-}
-
-impl Watch {
-    fn parse(&self, object: &Value) -> DynamicObject {
-        let mut parsed: DynamicObject = parse(object);
-        slim(&mut parsed);
-        if let Some(kind) = ConfigKind::named(&self.resource.kind) {
-            slim_config(kind, &mut parsed);
-        }
-        parsed
     }
 }
 
@@ -312,25 +277,17 @@ fn is_watched(kind: GroupVersionResource, object: &Value) -> bool {
     kind != CONTROLLER_REVISIONS || object["metadata"]["labels"][MANAGED_BY.0] == MANAGED_BY.1
 }
 
-fn guarded(canary: &Value) -> Arc<Guarded> {
-    Arc::new(parse(canary))
+fn canary() -> NamespacedName {
+    NamespacedName::new(NAMESPACE, NAME)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(object: &Value) -> T {
     T::deserialize(object).unwrap_or_else(|error| panic!("{object} is not what it should be: {error}"))
 }
 
-/// [`Action`] tells nobody but the controller when a pass is to be made again.
-fn requeue(action: &Action) -> Option<Time> {
-    if *action == Action::await_change() {
-        return None;
-    }
-    let text = format!("{action:?}");
-    let after = text.split_once("Some(").and_then(|(_, rest)| rest.split_once(')')).map(|(after, _)| after);
-    let after: SignedDuration =
-        after.and_then(|after| after.parse().ok()).unwrap_or_else(|| panic!("{text} names no time"));
-    // What is due within a millisecond is due with it.
-    Some(u64::try_from(after.as_millis()).unwrap_or_default() + u64::from(after.subsec_nanos() % 1_000_000 > 0))
+/// What is due within a millisecond is due with it.
+fn requeue(after: Duration) -> Time {
+    u64::try_from(after.as_millis()).unwrap_or(u64::MAX) + u64::from(after.subsec_nanos() % 1_000_000 > 0)
 }
 
 /// Never used: what is asked of others goes through the door. One is enough, as clients are slow to make.

@@ -2,25 +2,23 @@
 //!
 //! Invariant: a pass never acts on an object that is older than this process's own last write to it.
 
-use super::claims::Claims;
-use super::configs::Followed;
-use super::orders;
+use super::claims::{Claim, Claims};
+use super::configs::{self, Followed};
+use super::rollout::records;
+use super::scaling;
 use super::scoped::Scoped;
+use super::store::{Kept, Marks, Store, number};
 use super::tenancy::Scope;
 use crate::api::Canary;
+use crate::workload::autoscaler;
+use crate::workload::configs::Kind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
-use kube::core::{ApiResource, DynamicObject, Resource};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::core::{ApiResource, DynamicObject};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// A watch that has not shown a write after this long will not: the object was deleted again.
-const WATCH_LAG: Duration = Duration::from_secs(30);
 
 /// Names one object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,10 +40,9 @@ impl fmt::Display for Key {
 /// The objects of all kinds that Serin reads.
 #[derive(Default)]
 pub struct Cache {
-    watched: BTreeMap<String, Scoped<Store<DynamicObject>>>,
+    stores: BTreeMap<String, Scoped<Arc<Store>>>,
     resources: BTreeMap<String, ApiResource>,
     claims: Scoped<Arc<Claims>>,
-    written: Mutex<HashMap<Key, (Value, Instant)>>,
     /// Objects of which nobody knows whether the last write to them was carried out.
     doubtful: Mutex<HashSet<Key>>,
     /// The configs of versions.
@@ -53,15 +50,29 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Reads objects of this kind from a watch of all namespaces.
-    pub fn add(&mut self, resource: ApiResource, store: Store<DynamicObject>) {
-        self.add_within(None, resource, store);
+    /// Reads objects of this kind from a watch of all namespaces, which is to show them to what is answered.
+    pub fn add(&mut self, resource: ApiResource) -> Arc<Store> {
+        self.add_within(None, resource)
     }
 
-    /// Reads objects of this kind from a watch of one scope.
-    pub fn add_within(&mut self, scope: Scope, resource: ApiResource, store: Store<DynamicObject>) {
-        self.watched.entry(resource.kind.clone()).or_default().insert(scope, store);
+    /// Reads objects of this kind from a watch of one scope, and keeps each of them.
+    pub fn add_within(&mut self, scope: Scope, resource: ApiResource) -> Arc<Store> {
+        let store = Store::whole(resource.clone(), marks(&resource.kind));
+        self.insert(scope, resource, store)
+    }
+
+    /// The same, but keeps only those that some Canary is about: most Deployments of a cluster concern nobody here.
+    pub(super) fn add_claimed(&mut self, scope: Scope, resource: ApiResource) -> Arc<Store> {
+        let claims = self.claims.of(&scope).cloned().unwrap_or_default();
+        let store = Store::claimed(resource.clone(), marks(&resource.kind), claims);
+        self.insert(scope, resource, store)
+    }
+
+    fn insert(&mut self, scope: Scope, resource: ApiResource, store: Store) -> Arc<Store> {
+        let store = Arc::new(store);
+        self.stores.entry(resource.kind.clone()).or_default().insert(scope, Arc::clone(&store));
         self.resources.insert(resource.kind.clone(), resource);
+        store
     }
 
     /// A kind in the version in which it is watched; nothing when it is not.
@@ -81,45 +92,73 @@ impl Cache {
 
     /// Returns when every watch of a scope has listed its objects once.
     pub async fn ready(&self, scope: &Scope) {
-        for store in self.watched.values().filter_map(|stores| stores.of(scope)) {
-            // An error means that the watch was dropped: the process is stopping.
-            let _ = store.wait_until_ready().await;
+        for store in self.stores.values().filter_map(|stores| stores.of(scope)) {
+            store.ready().await;
         }
     }
 
     /// The newest known version of an object.
     pub fn get(&self, key: &Key) -> Option<Value> {
-        let watched = self.watched(key).and_then(|object| serde_json::to_value(&*object).ok());
-        self.newest(key, watched)
+        let store = self.store(key)?;
+        store.value(&store.get(&key.namespace, &key.name)?)
+    }
+
+    /// The text of the newest known version of an object.
+    pub(super) fn kept(&self, key: &Key) -> Option<Kept> {
+        self.store(key)?.get(&key.namespace, &key.name)
+    }
+
+    /// Whether a watch shows the object.
+    pub(super) fn shows(&self, key: &Key) -> bool {
+        self.store(key).is_some_and(|store| store.shows(&key.namespace, &key.name))
     }
 
     /// The Canary that an object belongs to, as the watch shows it.
     pub(super) fn holder(&self, key: &Key) -> Option<OwnerReference> {
-        let object = self.watched(key)?;
-        let is_canary =
-            |owner: &&OwnerReference| owner.kind == Canary::kind(&()) && owner.api_version == Canary::api_version(&());
-        object.owner_references().iter().find(is_canary).cloned()
+        self.store(key)?.holder(&key.namespace, &key.name)
     }
 
-    fn watched(&self, key: &Key) -> Option<Arc<DynamicObject>> {
-        let reference = ObjectRef::new_with(&key.name, key.resource.clone()).within(&key.namespace);
-        self.watched.get(&key.resource.kind)?.within(&key.namespace)?.get(&reference)
+    /// All objects of a kind that a mark leads to, as the watch shows them, by name.
+    pub(super) fn marked(&self, kind: &str, mark: &str) -> Vec<Value> {
+        let stores = self.stores.get(kind).into_iter().flat_map(Scoped::all);
+        stores.flat_map(|store| store.marked(mark)).collect()
     }
 
-    /// All objects of a kind for which `matches` holds, as the watch shows them, by name.
-    pub fn list(&self, kind: &str, matches: impl Fn(&DynamicObject) -> bool) -> Vec<Value> {
-        let stores = self.watched.get(kind).into_iter().flat_map(Scoped::all);
-        let mut found: Vec<_> = stores.flat_map(|store| store.state_filter(&matches)).collect();
-        // A store has no order, and what is written must not depend on that.
-        found.sort_by_key(|object| (object.namespace(), object.name_any()));
-        found.into_iter().filter_map(|object| serde_json::to_value(&*object).ok()).collect()
+    /// The objects that a Canary may be about and of which nothing is known but that they are there.
+    pub(super) fn stubs(&self, claim: &Claim) -> Vec<Key> {
+        let namespace = claim.namespace();
+        let stores = self.stores.iter().filter_map(|(kind, stores)| Some((kind, stores.within(namespace)?)));
+        let stores: Vec<_> = stores.filter(|(_, store)| store.has_stubs()).collect();
+        if stores.is_empty() {
+            return vec![];
+        }
+        let names: Vec<_> = claim.all_names().collect();
+        let stubs = stores.into_iter().flat_map(|(kind, store)| {
+            let stubs = names.iter().filter(|name| store.is_stub(namespace, name));
+            stubs.filter_map(|name| Some((self.resource(kind)?.clone(), name.clone())))
+        });
+        stubs.map(|(resource, name)| Key { resource, namespace: namespace.to_owned(), name }).collect()
     }
 
-    /// Remembers what the API server answered to a write.
-    pub fn wrote(&self, key: Key, object: Value) {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.retain(|_, (_, at)| at.elapsed() <= WATCH_LAG);
-        written.insert(key, (object, Instant::now()));
+    /// What the API server says of an object of which nothing was known but that it is there. It is slim.
+    pub(super) fn complete(&self, key: &Key, found: Option<DynamicObject>) {
+        if let Some(store) = self.store(key) {
+            store.complete(&key.namespace, &key.name, found);
+        }
+    }
+
+    /// Remembers what the API server answered to a write. It is slim.
+    pub(super) fn wrote(&self, key: &Key, object: DynamicObject) {
+        if let Some(store) = self.store(key) {
+            store.wrote(object);
+        }
+    }
+
+    /// Remembers a Canary as the API server answered it to a write of its status.
+    pub(super) fn recorded(&self, key: &Key, canary: &Canary) {
+        if let Some(store) = self.store(key) {
+            store.recorded(canary);
+        }
     }
 
     /// Remembers that nobody knows whether a write was carried out: a watch that is behind must not be believed.
@@ -136,88 +175,41 @@ impl Cache {
         self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    /// The newer of what a pass has looked at and what was written since. A pass may have looked at what was written, so
-    /// nothing is forgotten here: the watch may still be behind it.
+    /// The newer of what a pass has looked at and what this process has written since. What else the watch has shown since
+    /// is not meant: what was rendered from an older one must meet with a conflict.
     pub(super) fn newer(&self, key: &Key, found: Option<Value>) -> Option<Value> {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        match (written.get(key), found) {
-            (Some((ours, _)), Some(found)) if version(&found) >= version(ours) => Some(found),
-            (Some((ours, at)), found) if found.is_some() || at.elapsed() <= WATCH_LAG => Some(ours.clone()),
+        let Some(store) = self.store(key) else { return found };
+        match (store.written(&key.namespace, &key.name), found) {
+            (Some((ours, _)), Some(found)) if version(&found) >= ours.version() => Some(found),
+            (Some((ours, is_over)), found) if found.is_some() || !is_over => store.value(&ours),
             (_, found) => found,
         }
     }
 
-    /// The newer of what a watch shows and what was written, which is forgotten once the watch shows it.
-    pub fn newest(&self, key: &Key, watched: Option<Value>) -> Option<Value> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((ours, at)) = written.get(key) else { return watched };
-        let caught_up = match &watched {
-            Some(watched) => version(watched) >= version(ours),
-            None => at.elapsed() > WATCH_LAG,
-        };
-        if caught_up {
-            written.remove(key);
-            return watched;
-        }
-        Some(ours.clone())
+    fn store(&self, key: &Key) -> Option<&Store> {
+        self.stores.get(&key.resource.kind)?.within(&key.namespace).map(|store| &**store)
     }
 }
 
-/// Resource versions of one kind are comparable numbers (KEP-5504).
+/// By what objects of a kind are looked for, besides their names.
+fn marks(kind: &str) -> Marks {
+    if kind == records().kind {
+        owners
+    } else if Kind::named(kind).is_some() {
+        |object| if configs::is_copy(object) { owners(object) } else { vec![] }
+    } else if autoscaler::by_kind(kind).is_some() {
+        |object| owners(object).into_iter().chain(scaling::paused_for(object)).collect()
+    } else {
+        |_| vec![]
+    }
+}
+
+/// The UIDs of the owners.
+fn owners(object: &DynamicObject) -> Vec<Box<str>> {
+    object.owner_references().iter().map(|owner| owner.uid.as_str().into()).collect()
+}
+
+/// The version of an object.
 pub(super) fn version(object: &Value) -> u128 {
-    object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default()
-}
-
-/// Drops what is never looked at, before it is cached.
-pub fn slim(object: &mut DynamicObject) {
-    object.managed_fields_mut().clear();
-}
-
-/// The same for a Canary, of which is looked at who gave an order.
-pub fn slim_canary(canary: &mut impl ResourceExt) {
-    orders::slim_managers(canary.managed_fields_mut());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use kube::core::GroupVersionKind;
-    use serde_json::json;
-
-    fn key() -> Key {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"));
-        Key { resource, namespace: "shop".into(), name: "web".into() }
-    }
-
-    fn at(version: &str) -> Value {
-        json!({"metadata": {"resourceVersion": version}})
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stale_watch_does_not_undo_a_write() {
-        let cache = Cache::default();
-        cache.wrote(key(), at("10"));
-        assert_eq!(cache.newest(&key(), Some(at("9"))), Some(at("10")));
-        assert_eq!(cache.newest(&key(), None), Some(at("10")), "created a moment ago");
-        assert_eq!(cache.newest(&key(), Some(at("11"))), Some(at("11")));
-        assert_eq!(cache.newest(&key(), Some(at("9"))), Some(at("9")), "a write is forgotten once the watch shows it");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_pass_that_looks_at_its_own_write_does_not_forget_it() {
-        let cache = Cache::default();
-        cache.wrote(key(), at("10"));
-        assert_eq!(cache.newer(&key(), Some(at("10"))), Some(at("10")));
-        assert_eq!(cache.newest(&key(), Some(at("9"))), Some(at("10")), "the watch is still behind");
-        assert_eq!(cache.newer(&key(), Some(at("9"))), Some(at("10")));
-        assert_eq!(cache.newer(&key(), Some(at("11"))), Some(at("11")));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_write_that_no_watch_ever_shows_is_forgotten() {
-        let cache = Cache::default();
-        cache.wrote(key(), at("10"));
-        tokio::time::advance(WATCH_LAG * 2).await;
-        assert_eq!(cache.newest(&key(), None), None);
-    }
+    object["metadata"]["resourceVersion"].as_str().map_or(0, number)
 }

@@ -6,20 +6,38 @@
 use crate::api::Canary;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
-use kube::runtime::reflector::ObjectRef;
+use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// A Canary that may be unreadable: a broken object must not stop the others.
-pub type Guarded = DeserializeGuard<Canary>;
+use tokio::sync::watch;
 
 /// What Serin's own objects have behind the app's name.
 const SUFFIXES: [&str; 2] = ["-primary", "-canary"];
 
-/// Namespace and name.
-type Place = (String, String);
+/// Names an object of a kind that is known from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamespacedName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl NamespacedName {
+    /// Names the object `name` in `namespace`.
+    #[must_use]
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for NamespacedName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.namespace, self.name)
+    }
+}
 
 /// What one Canary is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +70,16 @@ impl Claim {
         }
     }
 
+    /// Names the Canary.
+    fn into_name(self) -> NamespacedName {
+        NamespacedName { namespace: self.namespace, name: self.name }
+    }
+
+    /// The namespace of the Canary and of all that it is about.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// The Canary's name.
     pub(super) fn name(&self) -> &str {
         &self.name
@@ -79,6 +107,12 @@ impl Claim {
         of_target.into_iter().chain(of_scaler.into_iter().flatten()).chain(of_service)
     }
 
+    /// The names of the objects that it may be about, whatever their kind.
+    pub(super) fn all_names(&self) -> impl Iterator<Item = String> {
+        let own = |name: &str| [name.to_owned(), format!("{name}{}", SUFFIXES[0]), format!("{name}{}", SUFFIXES[1])];
+        self.names().into_iter().flat_map(own)
+    }
+
     /// The names that lead to it.
     fn names(&self) -> BTreeSet<&str> {
         let scaler = self.scaler.as_ref().map(|(_, name)| name.as_str());
@@ -88,47 +122,64 @@ impl Claim {
 
 /// The index, kept up to date by the events of one watch.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<Index>);
+pub(super) struct Claims {
+    index: Mutex<Index>,
+    /// Whether all Canaries were listed once.
+    listed: watch::Sender<bool>,
+}
 
 #[derive(Debug, Default)]
 struct Index {
-    claims: HashMap<Place, Claim>,
+    claims: HashMap<NamespacedName, Claim>,
     /// The names of Canaries by the names that they are about.
-    by_name: HashMap<Place, BTreeSet<String>>,
+    by_name: HashMap<NamespacedName, BTreeSet<String>>,
     /// What the list that is being read has shown so far.
-    listed: HashSet<Place>,
+    listed: HashSet<NamespacedName>,
 }
 
 impl Claims {
     /// Takes note of an event; answers with the Canaries for which the way may be free now, or barred.
-    pub(super) fn apply(&self, event: &Event<Guarded>) -> Vec<ObjectRef<Guarded>> {
+    pub(super) fn apply(&self, event: &Event<DynamicObject>) -> Vec<NamespacedName> {
         let mut index = self.index();
         let concerned = match event {
             Event::Init => {
                 index.listed.clear();
                 vec![]
             }
-            Event::InitApply(guard) => {
-                index.listed.insert(place(guard));
-                index.put(guard)
+            Event::InitApply(canary) => {
+                index.listed.insert(name_of(canary));
+                index.put(canary)
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut index.listed);
                 let gone: Vec<_> = index.claims.keys().filter(|place| !listed.contains(*place)).cloned().collect();
+                self.listed.send_replace(true);
                 gone.iter().flat_map(|place| index.remove(place)).collect()
             }
-            Event::Apply(guard) => index.put(guard),
-            Event::Delete(guard) => index.remove(&place(guard)),
+            Event::Apply(canary) => index.put(canary),
+            Event::Delete(canary) => index.remove(&name_of(canary)),
         };
-        concerned.iter().map(|claim| reference(&claim.namespace, &claim.name)).collect()
+        concerned.into_iter().map(Claim::into_name).collect()
     }
 
     /// The Canaries that an object may be about: its name begins with the target's or the Service's.
-    pub(super) fn about(&self, namespace: &str, name: &str) -> Vec<ObjectRef<Guarded>> {
+    pub(super) fn about(&self, namespace: &str, name: &str) -> Vec<NamespacedName> {
         let index = self.index();
         let names: BTreeSet<_> = [name, base(name)].into();
         let canaries: BTreeSet<_> = names.into_iter().flat_map(|name| index.named(namespace, name)).collect();
-        canaries.into_iter().map(|name| reference(namespace, name)).collect()
+        canaries.into_iter().map(|name| NamespacedName::new(namespace, name)).collect()
+    }
+
+    /// Whether an object may be about any Canary.
+    pub(super) fn are_about(&self, namespace: &str, name: &str) -> bool {
+        let index = self.index();
+        [name, base(name)].into_iter().any(|name| index.named(namespace, name).next().is_some())
+    }
+
+    /// Returns when all Canaries were listed once.
+    pub(super) async fn listed(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
     }
 
     /// The other Canaries that would change the same objects.
@@ -137,15 +188,16 @@ impl Claims {
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Index {
     /// Answers with the rivals before and after, if anything changed.
-    fn put(&mut self, guard: &Guarded) -> Vec<Claim> {
-        let place = place(guard);
-        let claim = guard.0.as_ref().ok().map(Claim::of);
+    fn put(&mut self, canary: &DynamicObject) -> Vec<Claim> {
+        let place = name_of(canary);
+        // One that cannot be read claims nothing, and stops no other.
+        let claim = canary.clone().try_parse().ok().as_ref().map(Claim::of);
         if self.claims.get(&place) == claim.as_ref() {
             return vec![];
         }
@@ -153,7 +205,7 @@ impl Index {
         if let Some(claim) = claim {
             concerned.extend(self.rivals(&claim));
             for name in claim.names() {
-                let place = (claim.namespace.clone(), name.to_owned());
+                let place = NamespacedName::new(&claim.namespace, name);
                 self.by_name.entry(place).or_default().insert(claim.name.clone());
             }
             self.claims.insert(place, claim);
@@ -162,10 +214,10 @@ impl Index {
     }
 
     /// Answers with those whose rival it was.
-    fn remove(&mut self, place: &Place) -> Vec<Claim> {
+    fn remove(&mut self, place: &NamespacedName) -> Vec<Claim> {
         let Some(claim) = self.claims.remove(place) else { return vec![] };
         for name in claim.names() {
-            let place = (claim.namespace.clone(), name.to_owned());
+            let place = NamespacedName::new(&claim.namespace, name);
             if let Some(canaries) = self.by_name.get_mut(&place) {
                 canaries.remove(&claim.name);
                 if canaries.is_empty() {
@@ -180,12 +232,12 @@ impl Index {
         let near: BTreeSet<String> = claim.names().into_iter().flat_map(relatives).collect();
         let names: BTreeSet<_> = near.iter().flat_map(|name| self.named(&claim.namespace, name)).collect();
         let others = names.into_iter().filter(|name| **name != claim.name);
-        let others = others.filter_map(|name| self.claims.get(&(claim.namespace.clone(), name.clone())));
+        let others = others.filter_map(|name| self.claims.get(&NamespacedName::new(&claim.namespace, name)));
         others.filter(|other| claim.contested(other).is_some()).cloned().collect()
     }
 
     fn named(&self, namespace: &str, name: &str) -> impl Iterator<Item = &String> {
-        self.by_name.get(&(namespace.to_owned(), name.to_owned())).into_iter().flatten()
+        self.by_name.get(&NamespacedName::new(namespace, name)).into_iter().flatten()
     }
 }
 
@@ -200,12 +252,8 @@ fn relatives(name: &str) -> impl Iterator<Item = String> {
     own.into_iter().chain(SUFFIXES.map(|suffix| format!("{name}{suffix}")))
 }
 
-fn place(guard: &Guarded) -> Place {
-    (guard.namespace().unwrap_or_default(), guard.name_any())
-}
-
-fn reference(namespace: &str, name: &str) -> ObjectRef<Guarded> {
-    ObjectRef::new(name).within(namespace)
+fn name_of(canary: &DynamicObject) -> NamespacedName {
+    NamespacedName::new(canary.namespace().unwrap_or_default(), canary.name_any())
 }
 
 #[cfg(test)]
@@ -213,8 +261,8 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn canary(name: &str, target: &str, service: Option<&str>, second: u8) -> Guarded {
-        guarded(json!({
+    fn canary(name: &str, target: &str, service: Option<&str>, second: u8) -> DynamicObject {
+        object(json!({
             "apiVersion": "serin.dev/v1beta1",
             "kind": "Canary",
             "metadata": {
@@ -224,20 +272,20 @@ mod tests {
         }))
     }
 
-    fn guarded(canary: Value) -> Guarded {
+    fn object(canary: Value) -> DynamicObject {
         serde_json::from_value(canary).unwrap()
     }
 
-    fn claim(guard: &Guarded) -> Claim {
-        Claim::of(guard.0.as_ref().unwrap())
+    fn claim(canary: &DynamicObject) -> Claim {
+        Claim::of(&canary.clone().try_parse().unwrap())
     }
 
-    fn names(references: Vec<ObjectRef<Guarded>>) -> Vec<String> {
+    fn names(references: Vec<NamespacedName>) -> Vec<String> {
         references.into_iter().map(|reference| reference.name).collect()
     }
 
-    fn rivals(claims: &Claims, guard: &Guarded) -> Vec<String> {
-        claims.rivals(&claim(guard)).into_iter().map(|rival| rival.name).collect()
+    fn rivals(claims: &Claims, canary: &DynamicObject) -> Vec<String> {
+        claims.rivals(&claim(canary)).into_iter().map(|rival| rival.name).collect()
     }
 
     #[test]
@@ -262,7 +310,7 @@ mod tests {
         assert!(claims.about("shop", "web").is_empty());
         assert_eq!(names(claims.about("shop", "api-primary")), ["one"]);
 
-        let unreadable = guarded(json!({"metadata": {"name": "one", "namespace": "shop"}, "spec": {}}));
+        let unreadable = object(json!({"metadata": {"name": "one", "namespace": "shop"}, "spec": {}}));
         claims.apply(&Event::Apply(unreadable));
         assert!(claims.about("shop", "api").is_empty());
 
@@ -275,10 +323,8 @@ mod tests {
     #[test]
     fn a_new_list_replaces_the_old_one() {
         let claims = Claims::default();
-        let list = |canaries: &[&Guarded]| {
-            let items = canaries
-                .iter()
-                .map(|guard| Event::InitApply(guarded(serde_json::to_value(guard.0.as_ref().unwrap()).unwrap())));
+        let list = |canaries: &[&DynamicObject]| {
+            let items = canaries.iter().map(|canary| Event::InitApply((*canary).clone()));
             let events = [Event::Init].into_iter().chain(items).chain([Event::InitDone]);
             names(events.flat_map(|event| claims.apply(&event)).collect())
         };
@@ -316,7 +362,7 @@ mod tests {
             "metadata": {"name": "two", "namespace": "other"},
             "spec": {"targetRef": {"kind": "Deployment", "name": "web"}, "service": {"port": 80}},
         });
-        assert!(rivals(&claims, &guarded(elsewhere)).is_empty());
+        assert!(rivals(&claims, &object(elsewhere)).is_empty());
     }
 
     #[test]

@@ -124,9 +124,8 @@ pub(super) async fn collect(context: &Context, rollout: &Rollout, state: &State)
     let in_use: Vec<_> = versions.into_iter().flatten().map(|revision| rollout.record(revision)).collect();
     configs::collect(context, rollout, in_use.iter().filter_map(|key| context.cache.get(key))).await?;
     let in_use: Vec<_> = in_use.into_iter().map(|key| key.name).collect();
-    let mut spare = context.cache.list(&records().kind, |object| {
-        object.owner_references().iter().any(|owner| owner.uid == *uid) && !in_use.contains(&object.name_any())
-    });
+    let mut spare = context.cache.marked(&records().kind, uid);
+    spare.retain(|record| !in_use.iter().any(|name| record["metadata"]["name"] == *name));
     // Not every kind counts its generations.
     let age = |record: &Value| record["metadata"]["creationTimestamp"].as_str().map(str::to_owned);
     spare.sort_by_key(|record| (age(record), record["revision"].as_i64()));

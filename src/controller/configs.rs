@@ -4,10 +4,12 @@
 //! for the primary, and is in no log: answers with content never go by way of `Api`, which logs what it cannot read.
 
 use super::cache::{Key, version};
+use super::claims::NamespacedName;
 use super::context::Context;
 use super::error::Error;
 use super::lanes::Lane;
 use super::rollout::{Rollout, config_resource};
+use super::store::Change;
 use crate::api::MANAGED_BY;
 use crate::object;
 use crate::workload::configs::{ABSENT, Config, Content, Kind, TRACKING, Version, checksum, copy, references};
@@ -47,13 +49,12 @@ struct Read {
 
 impl Followed {
     /// The Canaries that a config is about: those whose targets refer to it, and the one whose copy it is.
-    pub(super) fn about(&self, kind: Kind, object: &DynamicObject) -> Vec<(String, String)> {
-        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-        let owner = object.owner_references().iter().find(|owner| owner.kind == "Canary" && is_copy(object));
-        let key = Key { resource: config_resource(kind), namespace: namespace.clone(), name };
+    pub(super) fn about(&self, kind: Kind, change: Change) -> Vec<NamespacedName> {
+        let Change { object: NamespacedName { namespace, name }, canary } = change;
+        let key = Key { resource: config_resource(kind), namespace, name };
         let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         let users = users.canaries.get(&key).into_iter().flatten().cloned();
-        users.chain(owner.map(|owner| owner.name.clone())).map(|canary| (namespace.clone(), canary)).collect()
+        users.chain(canary).map(|canary| NamespacedName::new(&key.namespace, canary)).collect()
     }
 
     /// Forgets a Canary that is gone.
@@ -207,13 +208,13 @@ pub(super) async fn collect(
     let owners = [Some(&rollout.app.owner), target.as_ref().map(|target| &target["metadata"])];
     let owners: Vec<_> = owners.into_iter().flatten().filter_map(|owner| owner["uid"].as_str()).collect();
     for kind in Kind::ALL {
-        let unused = context.cache.list(kind.as_str(), |object| {
-            let is_ours = || object.owner_references().iter().any(|owner| owners.contains(&owner.uid.as_str()));
-            is_copy(object) && is_ours() && !in_use.contains(&Config { kind, name: object.name_any() })
-        });
-        for copy in &unused {
-            let name = copy["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            context.delete(&rollout.config(&Config { kind, name })).await?;
+        // One with two owners is found twice.
+        let copies = owners.iter().flat_map(|owner| context.cache.marked(kind.as_str(), owner));
+        let names: BTreeSet<_> =
+            copies.filter_map(|copy| copy["metadata"]["name"].as_str().map(str::to_owned)).collect();
+        let unused = names.into_iter().map(|name| Config { kind, name }).filter(|copy| !in_use.contains(copy));
+        for copy in unused {
+            context.delete(&rollout.config(&copy)).await?;
         }
     }
     Ok(())
@@ -240,7 +241,7 @@ pub(super) async fn hand_over(
 
 /// Leaves of a ConfigMap or Secret what is looked at: whose it is, whether it is followed, and of a ConfigMap the checksum
 /// of what it holds.
-pub fn slim_config(kind: Kind, object: &mut DynamicObject) {
+pub(super) fn slim_config(kind: Kind, object: &mut DynamicObject) {
     object.data = match kind {
         Kind::ConfigMap => json!({CHECKSUM: checksum(kind, &object.data)}),
         Kind::Secret => json!({}),
@@ -265,7 +266,7 @@ pub fn slim_config(kind: Kind, object: &mut DynamicObject) {
 }
 
 /// Whether it is a copy that Serin made for a primary.
-fn is_copy(object: &DynamicObject) -> bool {
+pub(super) fn is_copy(object: &DynamicObject) -> bool {
     let labels = object.labels();
     labels.contains_key(CANARY) && labels.get(MANAGED_BY.0).is_some_and(|by| by == MANAGED_BY.1)
 }
@@ -305,8 +306,8 @@ mod tests {
     #[test]
     fn a_change_wakes_those_who_use_it_now() {
         let followed = Followed::default();
-        let config = object(json!({"metadata": {"name": "settings", "namespace": "shop"}}));
-        let awake = |kind| followed.about(kind, &config).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
+        let settings = Change { object: NamespacedName::new("shop", "settings"), canary: None };
+        let awake = |kind| followed.about(kind, settings.clone()).into_iter().map(|user| user.name).collect::<Vec<_>>();
         followed.follow(&canary("a"), vec![key(Kind::ConfigMap, "settings"), key(Kind::Secret, "token")]);
         followed.follow(&canary("b"), vec![key(Kind::ConfigMap, "settings")]);
         assert_eq!(awake(Kind::ConfigMap), ["a", "b"]);
@@ -327,13 +328,8 @@ mod tests {
 
     #[test]
     fn a_copy_wakes_its_canary() {
-        let owner = json!([{"apiVersion": "serin.dev/v1beta1", "kind": "Canary", "name": "web", "uid": "u"}]);
-        let labels = json!({"app.kubernetes.io/managed-by": "serin", CANARY: "web"});
-        let mut copy = object(json!({
-            "metadata": {"name": "settings-primary-1", "namespace": "shop", "ownerReferences": owner, "labels": labels},
-        }));
-        slim_config(Kind::ConfigMap, &mut copy);
-        assert_eq!(Followed::default().about(Kind::ConfigMap, &copy), [("shop".to_owned(), "web".to_owned())]);
+        let copy = Change { object: NamespacedName::new("shop", "settings-primary-1"), canary: Some("web".to_owned()) };
+        assert_eq!(Followed::default().about(Kind::ConfigMap, copy), [NamespacedName::new("shop", "web")]);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Invariant: no write leaves without certain leadership, no call without a deadline, and none but by its lane.
 
 use super::alerts::{Deliveries, Outbox};
-use super::cache::{Cache, Key, slim, slim_canary};
-use super::claims::Guarded;
+use super::cache::{Cache, Key};
+use super::claims::{Claim, NamespacedName};
 use super::clock::Clock;
 use super::egress::Egress;
 use super::error::Error;
@@ -16,6 +16,7 @@ use super::observe::Network;
 use super::scoped::Scoped;
 use super::secrets::{self, Secrets};
 use super::settings::Settings;
+use super::slim::{slim, slim_canary};
 use super::slots::Slots;
 use super::tenancy::Scope;
 use super::webhooks::Caller;
@@ -23,13 +24,11 @@ use crate::api::{AlertProvider, Canary, Defaults, MetricTemplate};
 use crate::domain::Answer;
 use crate::metrics::Query;
 use crate::telemetry::Metrics;
-use crate::workload::autoscaler;
-use crate::workload::configs::Kind;
 use futures::future::join_all;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, Resource};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -54,7 +53,7 @@ pub struct Context {
     pub leadership: Leadership,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// Objects of all kinds but the two below.
+    /// Objects of all kinds but templates.
     pub cache: Cache,
     /// Query templates.
     pub templates: Scoped<Store<MetricTemplate>>,
@@ -64,8 +63,6 @@ pub struct Context {
     pub network: Arc<dyn Network>,
     /// Calls webhooks.
     pub caller: Arc<Caller>,
-    /// The Canaries, as the watch shows them.
-    pub canaries: Scoped<Store<Guarded>>,
     /// What passes that wait are told.
     pub news: Arc<News>,
     /// Takes alerts; without one nobody is told.
@@ -104,7 +101,6 @@ impl Context {
             caller: Arc::new(Caller::new(secrets, egress.clone(), settings.webhook_concurrency)),
             network: Arc::new(egress.clone()),
             egress,
-            canaries: Scoped::default(),
             news: Arc::default(),
             filled: watch::Sender::default(),
             slots: Slots::new(settings.concurrency, Arc::clone(&metrics)),
@@ -148,26 +144,35 @@ impl Context {
         }
     }
 
-    /// The Canary as it was last written, if that is newer than what the watch shows.
-    ///
-    /// # Errors
-    /// When it cannot be read as one.
-    pub fn newest(&self, canary: &Canary) -> Result<Canary, Error> {
-        let key = canary_key(canary);
-        let decode = |source| Error::Decode { object: key.to_string(), source };
-        let watched = serde_json::to_value(canary).map_err(decode)?;
-        let newest = self.cache.newest(&key, Some(watched)).unwrap_or_default();
-        serde_json::from_value(newest).map_err(decode)
+    /// The newest known version of a Canary; nothing when it is not there, an error when it cannot be read as one.
+    #[must_use]
+    pub fn canary(&self, key: &Key) -> Option<Result<Canary, serde_json::Error>> {
+        Some(self.cache.kept(key)?.canary())
     }
 
-    /// The Canary as the watch shows it now; nothing when it is gone or cannot be read any more.
+    /// The same as long as the watch shows it; nothing either when it cannot be read any more.
     #[must_use]
-    pub fn watched(&self, canary: &Canary) -> Option<Canary> {
-        let key = canary_key(canary);
-        // Where no watch is, nothing is known but what was given.
-        let Some(watched) = self.canaries.within(&key.namespace) else { return Some(canary.clone()) };
-        let guard = watched.get(&ObjectRef::new(&key.name).within(&key.namespace))?;
-        self.newest(guard.0.as_ref().ok()?).ok()
+    pub fn watched(&self, key: &Key) -> Option<Canary> {
+        self.canary(key).filter(|_| self.cache.shows(key))?.ok()
+    }
+
+    /// Reads the objects that a Canary may be about and of which nothing is known but that they are there: until a Canary came
+    /// to be about them, they were nobody's business.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or says no. What is not known is not taken for missing.
+    pub(super) async fn complete(&self, claim: &Claim) -> Result<(), Error> {
+        let stubs = self.cache.stubs(claim);
+        let reads = stubs.iter().map(async |key| {
+            let found = self.fetch(Lane::Work, key).await?;
+            self.cache.complete(key, found);
+            Ok(())
+        });
+        join_all(reads).await.into_iter().collect::<Result<(), Error>>()?;
+        match self.cache.stubs(claim).first() {
+            Some(unknown) if !stubs.is_empty() => Err(Error::Supersede(unknown.to_string())),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Reads an object from the API server itself.
@@ -175,8 +180,7 @@ impl Context {
     /// # Errors
     /// When it does not answer, or says no.
     pub async fn read(&self, lane: Lane, key: &Key) -> Result<Option<Value>, Error> {
-        let api = self.api(key);
-        let found = self.call(lane, "read", key, || api.get_opt(&key.name)).await?;
+        let found = self.fetch(lane, key).await?;
         found.map(|object| as_value(key, &object)).transpose()
     }
 
@@ -185,12 +189,16 @@ impl Context {
     /// # Errors
     /// When it does not answer, or says no.
     pub async fn look_up(&self, lane: Lane, key: &Key) -> Result<Option<Value>, Error> {
-        let found = self.read(lane, key).await?;
+        let found = self.fetch(lane, key).await?;
         self.cache.settle(key);
-        if let Some(found) = &found {
-            self.cache.wrote(key.clone(), found.clone());
-        }
-        Ok(found)
+        found.map(|object| self.wrote(key, object)).transpose()
+    }
+
+    /// An object as the API server has it, slim.
+    async fn fetch(&self, lane: Lane, key: &Key) -> Result<Option<DynamicObject>, Error> {
+        let api = self.api(key);
+        let found = self.call(lane, "read", key, || api.get_opt(&key.name)).await?;
+        Ok(found.map(|object| slimmed(key, object)))
     }
 
     /// Reads a ConfigMap or Secret whole, which no cache holds.
@@ -219,7 +227,7 @@ impl Context {
         let made = self.write(Lane::Work, "create", key, || self.text(request())).await?;
         let decode = |source| Error::Decode { object: key.to_string(), source };
         let made: DynamicObject = serde_json::from_str(&made).map_err(decode)?;
-        self.wrote(key, &made).map(drop)
+        self.wrote(key, made).map(drop)
     }
 
     /// The text of an answer, which is logged nowhere.
@@ -240,7 +248,7 @@ impl Context {
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
         let api = self.api(key);
         let made = self.write(Lane::Work, "create", key, || api.create(&parameters, &object)).await?;
-        self.wrote(key, &made)
+        self.wrote(key, made)
     }
 
     /// Changes what differs between `found` and `wanted`, if the object still is what was found.
@@ -257,7 +265,7 @@ impl Context {
         let patch = Patch::Json::<()>(patch);
         let api = self.api(key);
         let changed = self.write(lane, "change", key, || api.patch(&key.name, &parameters, &patch)).await?;
-        self.wrote(key, &changed)
+        self.wrote(key, changed)
     }
 
     /// Replaces the status, if the Canary still is what was read.
@@ -274,9 +282,7 @@ impl Context {
         let record = || api.replace_status(&key.name, &parameters, &canary);
         let mut canary = self.write(lane, "record", &key, record).await?;
         slim_canary(&mut canary);
-        let value =
-            serde_json::to_value(&canary).map_err(|source| Error::Decode { object: key.to_string(), source })?;
-        self.cache.wrote(key, value);
+        self.cache.recorded(&key, &canary);
         Ok(canary)
     }
 
@@ -366,6 +372,12 @@ impl Context {
         });
     }
 
+    /// Returns when every watch of a scope has listed its objects once.
+    pub(super) async fn filled_scope(&self, scope: &Scope) {
+        // The sender lives as long as `self`.
+        let _ = self.filled.subscribe().wait_for(|filled| filled.contains(scope)).await;
+    }
+
     /// Returns when every watch of a namespace has listed its objects once.
     pub async fn filled(&self, namespace: &str) {
         let scopes = [None, Some(namespace.to_owned())];
@@ -397,9 +409,10 @@ impl Context {
         Api::namespaced_with(self.client.clone(), &key.namespace, &key.resource)
     }
 
-    fn wrote(&self, key: &Key, object: &DynamicObject) -> Result<Value, Error> {
-        let value = as_value(key, object)?;
-        self.cache.wrote(key.clone(), value.clone());
+    fn wrote(&self, key: &Key, object: DynamicObject) -> Result<Value, Error> {
+        let object = slimmed(key, object);
+        let value = as_value(key, &object)?;
+        self.cache.wrote(key, object);
         Ok(value)
     }
 }
@@ -420,23 +433,22 @@ pub(super) fn canary_key(canary: &impl Resource<DynamicType = ()>) -> Key {
     Key { resource: ApiResource::erase::<Canary>(&()), namespace, name: canary.name_any() }
 }
 
+/// The key of a Canary.
+pub(super) fn key_of(canary: &NamespacedName) -> Key {
+    let NamespacedName { namespace, name } = canary.clone();
+    Key { resource: ApiResource::erase::<Canary>(&()), namespace, name }
+}
+
 /// Where the objects of a kind are, in a namespace.
 fn collection(key: &Key) -> kube::core::Request {
     kube::core::Request::new(DynamicObject::url_path(&key.resource, Some(&key.namespace)))
 }
 
+fn slimmed(key: &Key, mut object: DynamicObject) -> DynamicObject {
+    slim(&key.resource, &mut object);
+    object
+}
+
 fn as_value(key: &Key, object: &DynamicObject) -> Result<Value, Error> {
-    let mut object = object.clone();
-    if key.resource.kind == Canary::kind(&()) {
-        slim_canary(&mut object);
-    } else {
-        slim(&mut object);
-    }
-    if let Some(kind) = Kind::named(&key.resource.kind) {
-        super::configs::slim_config(kind, &mut object);
-    }
-    if autoscaler::by_kind(&key.resource.kind).is_some() {
-        super::scaling::slim_scaler(&mut object);
-    }
-    serde_json::to_value(&object).map_err(|source| Error::Decode { object: key.to_string(), source })
+    serde_json::to_value(object).map_err(|source| Error::Decode { object: key.to_string(), source })
 }

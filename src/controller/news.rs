@@ -1,13 +1,14 @@
 //! Tells the passes that wait for an answer that something about their Canary has changed.
 
+use super::claims::NamespacedName;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
 
-/// Who waits, by namespace and name of the Canary. One that nobody waits for costs nothing.
+/// Who waits, by the Canary. One that nobody waits for costs nothing.
 #[derive(Debug, Default)]
 pub struct News {
-    waiting: Mutex<HashMap<(String, String), watch::Sender<()>>>,
+    waiting: Mutex<HashMap<NamespacedName, watch::Sender<()>>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -15,15 +16,14 @@ impl News {
     /// What is told of a Canary from now on.
     pub(super) fn of(&self, namespace: &str, name: &str) -> watch::Receiver<()> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.entry((namespace.to_owned(), name.to_owned())).or_default().subscribe()
+        waiting.entry(NamespacedName::new(namespace, name)).or_default().subscribe()
     }
 
     /// Something about this Canary has changed, and the caches show it.
-    pub fn tell(&self, namespace: &str, name: &str) {
+    pub fn tell(&self, canary: &NamespacedName) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = (namespace.to_owned(), name.to_owned());
-        if waiting.get(&place).is_some_and(|news| news.send(()).is_err()) {
-            waiting.remove(&place);
+        if waiting.get(canary).is_some_and(|news| news.send(()).is_err()) {
+            waiting.remove(canary);
         }
     }
 
@@ -47,16 +47,16 @@ mod tests {
     async fn only_those_who_wait_are_told_and_only_of_their_own() {
         let news = News::default();
         let (mut web, mut other) = (news.of("shop", "web"), news.of("shop", "other"));
-        news.tell("shop", "web");
+        news.tell(&NamespacedName::new("shop", "web"));
         assert!(web.has_changed().unwrap() && !other.has_changed().unwrap());
         web.changed().await.unwrap();
         drop(web);
-        news.tell("shop", "web");
+        news.tell(&NamespacedName::new("shop", "web"));
         assert_eq!(news.waiting.lock().unwrap().len(), 1, "nobody waits for it any more");
-        news.tell("shop", "unknown");
+        news.tell(&NamespacedName::new("shop", "unknown"));
         news.stop();
         news.stopped().await;
-        news.tell("shop", "other");
+        news.tell(&NamespacedName::new("shop", "other"));
         other.changed().await.unwrap();
     }
 }

@@ -6,7 +6,8 @@
 
 use super::apply::{Intent, is_retreat};
 use super::cache::Key;
-use super::context::{Context, canary_key};
+use super::claims::{Claim, NamespacedName};
+use super::context::{Context, canary_key, key_of};
 use super::error::Error;
 use super::lanes::Lane;
 use super::observe::{self, Found};
@@ -21,12 +22,9 @@ use crate::telemetry::chain;
 use crate::workload;
 use futures::future::{Either, select};
 use jiff::Timestamp;
-use kube::core::DeserializeGuard;
-use kube::runtime::controller::Action;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use std::mem::discriminant;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -38,33 +36,36 @@ const LONGEST_LOOK: Duration = Duration::from_mins(1);
 /// How often a decision is taken again because somebody edited the Canary while it was being recorded.
 const ATTEMPTS: usize = 3;
 
-/// One pass over one Canary; answers when the next one is due if nothing changes before.
+/// One pass over one Canary; answers after how long the next one is due if nothing changes before.
 ///
 /// # Errors
 /// When the API server says no, or nothing. What was recorded stays, and the next pass goes on from there.
-pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Context>) -> Result<Action, Error> {
-    let canary = match &guard.0 {
-        Ok(canary) => context.newest(canary)?,
-        Err(broken) => return Ok(pass_over(&context, &broken.error, &*guard)),
+pub async fn reconcile(name: &NamespacedName, context: &Context) -> Result<Option<Duration>, Error> {
+    let key = key_of(name);
+    let canary = match context.canary(&key) {
+        Some(Ok(canary)) => canary,
+        Some(Err(broken)) => return Ok(pass_over(context, &key, &broken)),
+        None => return Ok(None),
     };
-    let (rollout, plan) = match understand(&context, &canary) {
+    context.complete(&Claim::of(&canary)).await?;
+    let (rollout, plan) = match understand(context, &canary) {
         Ok(understood) => understood,
-        Err(invalid) => return refuse(&context, &canary, "InvalidSpec", &invalid.to_string()).await,
+        Err(invalid) => return refuse(context, &canary, "InvalidSpec", &invalid.to_string()).await,
     };
     if canary.metadata.deletion_timestamp.is_some() && !canary.finalizers().iter().any(|name| name == commit::FINALIZER)
     {
-        return Ok(Action::await_change());
+        return Ok(None);
     }
-    if let Some(taken) = contest::taken(&context, &rollout, &canary) {
-        return give_way(&context, &rollout, &canary, &taken).await;
+    if let Some(taken) = contest::taken(context, &rollout, &canary) {
+        return give_way(context, &rollout, &canary, &taken).await;
     }
     let now = context.clock.now();
     let state = match api::state(canary.status.as_ref(), now) {
         Ok(state) => state,
         Err(_) if canary.metadata.deletion_timestamp.is_some() => State::kept(now),
-        Err(invalid) => return refuse(&context, &canary, "InvalidStatus", &invalid.to_string()).await,
+        Err(invalid) => return refuse(context, &canary, "InvalidStatus", &invalid.to_string()).await,
     };
-    let pass = Pass { context: &context, rollout: &rollout, plan: &plan };
+    let pass = Pass { context, rollout: &rollout, plan: &plan };
     Box::pin(pass.run(canary, &state)).await
 }
 
@@ -132,7 +133,7 @@ struct Done {
 }
 
 impl Pass<'_> {
-    async fn run(self, canary: Canary, state: &State) -> Result<Action, Error> {
+    async fn run(self, canary: Canary, state: &State) -> Result<Option<Duration>, Error> {
         let Self { context, rollout, plan } = self;
         let deleted = canary.metadata.deletion_timestamp.is_some();
         let due = match self.due(&canary, state) {
@@ -213,7 +214,7 @@ impl Pass<'_> {
             },
         };
         let superseded = || Error::Supersede(rollout.key.to_string());
-        let now = context.watched(&canary).ok_or_else(superseded)?;
+        let now = context.watched(&rollout.key).ok_or_else(superseded)?;
         if !Self::is_same(&canary, &now, state) {
             return Err(superseded());
         }
@@ -283,7 +284,7 @@ impl Pass<'_> {
         let mut news = context.news.of(&rollout.key.namespace, &rollout.key.name);
         loop {
             let due = {
-                let Some(now) = context.watched(canary) else { return };
+                let Some(now) = context.watched(&rollout.key) else { return };
                 if now.spec != canary.spec {
                     return;
                 }
@@ -353,17 +354,17 @@ impl Pass<'_> {
     }
 
     /// What is left to do when nothing is left to wait for.
-    async fn finish(&self, canary: &Canary, next: &Decision, found: &Found) -> Result<Action, Error> {
+    async fn finish(&self, canary: &Canary, next: &Decision, found: &Found) -> Result<Option<Duration>, Error> {
         let Self { context, rollout, .. } = *self;
         if let Phase::Terminating { stage: Farewell::Released | Farewell::Kept, .. } = next.state.phase {
             commit::finalizer(context, rollout, canary, false).await?;
-            return Ok(Action::await_change());
+            return Ok(None);
         }
         commit::copies(context, rollout, &next.state, found).await?;
         if next.state.canary == CanaryPods::Down {
             commit::collect(context, rollout, &next.state).await?;
         }
-        Ok(next.wake.map_or_else(Action::await_change, |at| Action::requeue(until(at, context.clock.now()))))
+        Ok(next.wake.map(|at| until(at, context.clock.now())))
     }
 }
 
@@ -385,7 +386,12 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// Says in the status what is wrong with a Canary; its traffic stays as it is.
-async fn refuse(context: &Context, canary: &Canary, reason: &'static str, why: &str) -> Result<Action, Error> {
+async fn refuse(
+    context: &Context,
+    canary: &Canary,
+    reason: &'static str,
+    why: &str,
+) -> Result<Option<Duration>, Error> {
     let key = canary_key(canary);
     let why = why.replace("{name}", &key.name);
     let status = api::refused(canary.status.as_ref(), reason, &why, canary.metadata.generation, context.clock.now());
@@ -394,22 +400,26 @@ async fn refuse(context: &Context, canary: &Canary, reason: &'static str, why: &
         tracing::warn!(reason, "{}", tell::shortened(&why));
         tell::publish(context, &canary, true, reason.to_owned(), &why).await;
     }
-    Ok(Action::await_change())
+    Ok(None)
 }
 
 /// Says in the status whose the app is, and touches nothing else. A deletion hands back nothing either.
-async fn give_way(context: &Context, rollout: &Rollout, canary: &Canary, taken: &str) -> Result<Action, Error> {
+async fn give_way(
+    context: &Context,
+    rollout: &Rollout,
+    canary: &Canary,
+    taken: &str,
+) -> Result<Option<Duration>, Error> {
     if canary.metadata.deletion_timestamp.is_none() {
         return refuse(context, canary, "TargetTaken", taken).await;
     }
     commit::finalizer(context, rollout, canary, false).await?;
-    Ok(Action::await_change())
+    Ok(None)
 }
 
 /// The API server's schema keeps such a Canary out; an older CRD may not.
-fn pass_over(context: &Context, why: &str, canary: &impl Resource<DynamicType = ()>) -> Action {
-    let key = canary_key(canary);
+fn pass_over(context: &Context, key: &Key, why: &serde_json::Error) -> Option<Duration> {
     tracing::warn!(canary = %key, "the Canary cannot be read: {why}; compare it with kubectl explain canary.spec");
-    context.succeeded(&key);
-    Action::await_change()
+    context.succeeded(key);
+    None
 }

@@ -14,9 +14,7 @@ use crate::workload::autoscaler::{self, Copy, Misfit, PAUSED_BY, Reference, resu
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use kube::core::ApiResource;
-use kube::runtime::watcher::Event;
 use serde_json::Value;
-use std::collections::HashMap;
 
 /// What a Canary refers to as its autoscaler, in the version in which it is watched.
 pub(super) struct Autoscaler {
@@ -123,64 +121,28 @@ impl Intent<'_> {
                 namespace: rollout.key.namespace.clone(),
                 name: object["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
             };
-            let is_ours = |object: &DynamicObject| {
-                let owned = object.owner_references().iter().any(|owner| owner.uid == rollout.uid);
-                owned && object.metadata.name.as_deref() != Some(copy)
-            };
-            for object in context.cache.list(scaler.kind(), is_ours) {
-                context.delete(&key(&object)).await?;
+            let is_other = |object: &Value, name| object["metadata"]["name"].as_str() != Some(name);
+            let copies = context.cache.marked(scaler.kind(), &rollout.uid);
+            for object in copies.iter().filter(|object| is_other(object, copy)) {
+                context.delete(&key(object)).await?;
             }
-            let is_paused = |object: &DynamicObject| {
-                let here = object.metadata.namespace.as_deref() == Some(rollout.key.namespace.as_str());
-                let by = object.annotations().get(PAUSED_BY);
-                here && by == Some(&rollout.app.canary) && object.metadata.name.as_deref() != Some(own)
-            };
-            for object in context.cache.list(scaler.kind(), is_paused) {
+            let paused = context.cache.marked(scaler.kind(), &pause_of(&rollout.key.namespace, &rollout.app.canary));
+            for object in paused.iter().filter(|object| is_other(object, own)) {
                 let render = |found: Option<&Value>| Ok(found.map(|own| resumed(scaler, own, &rollout.app.canary)));
-                self.converge(&key(&object), Some(&object), render).await?;
+                self.converge(&key(object), Some(object), render).await?;
             }
         }
         Ok(())
     }
 }
 
-/// What a watch of scalers shows that says something new.
-#[derive(Default)]
-pub(super) struct News(HashMap<(Option<String>, Option<String>), String>);
-
-impl News {
-    /// The object of an event, unless nothing but what is never looked at has changed since the last one.
-    pub(super) fn of(&mut self, event: Event<DynamicObject>) -> Option<DynamicObject> {
-        let place = |object: &DynamicObject| (object.metadata.namespace.clone(), object.metadata.name.clone());
-        match event {
-            Event::Init => {
-                self.0.clear();
-                None
-            }
-            Event::InitDone => None,
-            Event::Delete(object) => {
-                self.0.remove(&place(&object));
-                Some(object)
-            }
-            Event::InitApply(object) | Event::Apply(object) => {
-                let says = says(&object);
-                let before = self.0.insert(place(&object), says.clone());
-                (before != Some(says)).then_some(object)
-            }
-        }
-    }
+/// By which the scalers are found that rest for a Canary.
+fn pause_of(namespace: &str, canary: &str) -> String {
+    format!("{namespace}/{canary}")
 }
 
-fn says(object: &DynamicObject) -> String {
-    let mut object = object.clone();
-    object.metadata.resource_version = None;
-    object.metadata.generation = None;
-    crate::object::checksum(&serde_json::to_value(&object).unwrap_or_default())
-}
-
-/// Drops what is never looked at: a scaler writes its status every few seconds.
-pub fn slim_scaler(object: &mut DynamicObject) {
-    if let Some(data) = object.data.as_object_mut() {
-        data.remove("status");
-    }
+/// The same for the Canary that a scaler rests for, if it does.
+pub(super) fn paused_for(scaler: &DynamicObject) -> Option<Box<str>> {
+    let canary = scaler.annotations().get(PAUSED_BY)?;
+    Some(pause_of(scaler.metadata.namespace.as_deref().unwrap_or_default(), canary).into())
 }

@@ -1,21 +1,22 @@
 //! What wakes a pass: watches, and nothing that polls.
 
 use super::alerts::Deliveries;
-use super::cache::{Cache, Key, slim, slim_canary};
-use super::claims::{Claims, Guarded};
+use super::cache::Cache;
+use super::claims::{Claims, NamespacedName};
 use super::clock::Clock;
-use super::configs::{self, slim_config};
-use super::context::{Context, canary_key};
+use super::configs;
+use super::context::{Context, key_of};
 use super::discovery::{self, Served};
 use super::egress::Egress;
 use super::error::Error;
 use super::lease::Leadership;
 use super::news::News;
+use super::queue;
 use super::reconcile::reconcile;
 use super::rollout::{config_resource, records};
-use super::scaling::{self, slim_scaler};
 use super::scoped::Scoped;
 use super::settings::Settings;
+use super::store::{Change, Store as Objects};
 use super::tell;
 use super::tenancy::{Scope, Tenancy};
 use crate::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
@@ -23,18 +24,18 @@ use crate::server::Readiness;
 use crate::telemetry::{Metrics, chain};
 use crate::workload::configs::Kind;
 use crate::{mesh, workload};
-use futures::channel::mpsc;
-use futures::stream::{BoxStream, select_all};
+use futures::future::{join_all, ready};
+use futures::stream::{self, BoxStream, select_all};
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use kube::Client;
 use kube::api::{Api, DynamicObject, PartialObjectMeta};
 use kube::core::{ApiResource, DynamicResourceScope, GroupVersionKind, NamespaceResourceScope, Resource};
-use kube::runtime::controller::{Action, Error as ControllerError};
-use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
-use kube::runtime::{Controller, WatchStreamExt, watcher};
-use kube::{Client, ResourceExt};
+use kube::runtime::{WatchStreamExt, watcher};
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -54,8 +55,9 @@ const TURNED_AWAY_RETRY: Duration = Duration::from_secs(1);
 /// After a conflict the watch will show what happened in a moment.
 const CONFLICT_RETRY: Duration = Duration::from_millis(50);
 
-/// How many ConfigMaps are listed at a time: each may hold a mebibyte, of which a checksum is kept.
-const CONFIG_PAGE: u32 = 50;
+/// How many objects are listed at a time: of a page there is, for a moment, the text and every object as a tree of it, and
+/// a ConfigMap may hold a mebibyte.
+const PAGE: u32 = 50;
 
 /// Failures in a row that a person should know of; fewer are everyday life.
 const TOLD_AFTER: u32 = 3;
@@ -80,13 +82,16 @@ pub async fn run(
         () = stop.clone() => Served::default(),
     };
     let mut all = Watches::default();
-    let controllers = settings.tenancy.scopes().into_iter();
-    let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope, &served)).collect();
-    let Watches { cache, templates, providers, canaries, news } = all;
+    let wakes: Vec<_> = settings
+        .tenancy
+        .scopes()
+        .into_iter()
+        .map(|scope| (scope.clone(), all.open(&client, &settings, &scope, &served)))
+        .collect();
+    let Watches { cache, templates, providers, news } = all;
     let egress = Egress::new(settings.allowed_egress.clone())?;
     let mut context = Context::new(client, egress, settings, leadership, metrics, cache, templates, Clock::System);
     let deliveries = context.open_outbox(providers);
-    context.canaries = canaries;
     context.news = news;
     let context = Arc::new(context);
     let watched = Arc::clone(&context);
@@ -99,10 +104,12 @@ pub async fn run(
         stopping.await;
         news.stop();
     });
-    let passes = controllers.into_iter().map(|controller| {
-        controller.graceful_shutdown_on(stop.clone()).run(timed, retry, Arc::clone(&context)).boxed()
+    let queues = wakes.into_iter().map(|(scope, wakes)| {
+        let (filling, passing) = (Arc::clone(&context), Arc::clone(&context));
+        let filled = async move { filling.filled_scope(&scope).await };
+        queue::run(wakes, filled, stop.clone(), move |name| one(name, Arc::clone(&passing)))
     });
-    select_all(passes).for_each(async |result| after(&context, result)).await;
+    join_all(queues).await;
     Ok(deliveries)
 }
 
@@ -112,98 +119,108 @@ struct Watches {
     cache: Cache,
     templates: Scoped<Store<MetricTemplate>>,
     providers: Scoped<Store<AlertProvider>>,
-    canaries: Scoped<Store<Guarded>>,
     news: Arc<News>,
 }
 
+/// The Canaries that something has happened to.
+type Wakes = BoxStream<'static, NamespacedName>;
+
 impl Watches {
-    /// The watches of one scope, and what they wake.
-    fn open(&mut self, client: &Client, settings: &Settings, scope: &Scope, served: &Served) -> Controller<Guarded> {
+    /// The watches of one scope, and whom they wake.
+    fn open(&mut self, client: &Client, settings: &Settings, scope: &Scope, served: &Served) -> Wakes {
         let claims = Arc::new(Claims::default());
         self.cache.index(scope.clone(), Arc::clone(&claims));
-        let (canaries, mut controller) = canaries(client, &settings.tenancy, scope, &claims, &self.news);
-        self.canaries.insert(scope.clone(), canaries);
-        let resources = resources(&served.routed).into_iter().map(|(resource, config)| {
-            let (store, stream) = watched(client, &resource, config, scope);
-            (resource, store, stream)
-        });
-        let scalers = served.scalers.iter().map(|resource| {
-            let (store, stream) = watched_scalers(client, resource, scope);
-            (resource.clone(), store, stream)
-        });
-        for (resource, store, stream) in resources.chain(scalers) {
-            self.cache.add_within(scope.clone(), resource.clone(), store);
-            let (claims, news) = (Arc::clone(&claims), Arc::clone(&self.news));
-            let about = move |object: DynamicObject| {
-                let concerned = claims.about(object.namespace().as_deref().unwrap_or_default(), &object.name_any());
-                told_to_all(&news, concerned)
+        let canaries = self.canaries(client, &settings.tenancy, scope, &claims);
+        let mut all = vec![canaries, self.templates(client, scope), self.providers(client, scope)];
+        let scalers = served.scalers.iter().map(|resource| (resource.clone(), watched(), Keeps::Claimed));
+        for (resource, config, keeps) in resources(&served.routed).into_iter().chain(scalers) {
+            let store = match keeps {
+                Keeps::All => self.cache.add_within(scope.clone(), resource.clone()),
+                Keeps::Claimed => self.cache.add_claimed(scope.clone(), resource.clone()),
             };
-            controller = controller.watches_stream_with(stream, about, resource);
+            let events = watcher(dynamic::<DynamicObject>(client, &resource, scope), config);
+            let events = told(events.default_backoff(), &resource.plural, scope);
+            let (claimed, about) = (Arc::clone(&claims), Arc::clone(&claims));
+            // Which objects concern anybody is known once all Canaries are.
+            let events = async move { claimed.listed().await }.map(move |()| events).flatten_stream();
+            let about = move |Change { object, .. }: Change| about.about(&object.namespace, &object.name);
+            all.push(wakes(events, store, about, &self.news));
         }
         let kinds: &[Kind] = if settings.config_tracking { &Kind::ALL } else { &[] };
         for kind in kinds.iter().copied() {
-            let (store, stream) = watched_configs(client, kind, scope);
-            self.cache.add_within(scope.clone(), config_resource(kind), store);
-            let (followed, news) = (Arc::clone(&self.cache.followed), Arc::clone(&self.news));
-            let named = |(namespace, name): (String, String)| ObjectRef::new(&name).within(&namespace);
-            let about = move |object| {
-                let concerned = followed.about(kind, &object).into_iter().map(named).collect();
-                told_to_all(&news, concerned)
-            };
-            controller = controller.watches_stream_with(stream, about, config_resource(kind));
+            let store = self.cache.add_within(scope.clone(), config_resource(kind));
+            let followed = Arc::clone(&self.cache.followed);
+            let about = move |change| followed.about(kind, change);
+            all.push(wakes(config_events(client, kind, scope), store, about, &self.news));
         }
+        select_all(all).boxed()
+    }
+
+    /// The watch of the Canaries themselves. What one of them does may concern another on the same app.
+    fn canaries(&mut self, client: &Client, tenancy: &Tenancy, scope: &Scope, claims: &Arc<Claims>) -> Wakes {
+        let resource = ApiResource::erase::<Canary>(&());
+        let store = self.cache.add_within(scope.clone(), resource.clone());
+        let config = match &tenancy.canary_selector {
+            Some(selector) => watched().labels(selector),
+            None => watched(),
+        };
+        let events = watcher(dynamic::<DynamicObject>(client, &resource, scope), config).default_backoff();
+        let (claims, news) = (Arc::clone(claims), Arc::clone(&self.news));
+        let events = told(events, "canaries.serin.dev", scope).filter_map(|event| ready(event.ok()));
+        let concerned = events.flat_map(move |event| {
+            let rivals = claims.apply(&event);
+            let changed = store.apply(event).into_iter().map(|change| change.object);
+            let concerned: Vec<_> = changed.inspect(|name| news.tell(name)).chain(rivals).collect();
+            stream::iter(concerned)
+        });
+        concerned.boxed()
+    }
+
+    fn templates(&mut self, client: &Client, scope: &Scope) -> Wakes {
         let (templates, writer) = reflector::store::<MetricTemplate>();
-        let events = watcher(within(client, scope), watcher::Config::default()).default_backoff();
-        let events = told(events, "metrictemplates.serin.dev", scope).reflect(writer).touched_objects();
         self.templates.insert(scope.clone(), templates);
-        // Templates and providers are looked up when they are needed; a change of one wakes nobody.
-        controller = controller.watches_stream(events, |_: MetricTemplate| None::<ObjectRef<Guarded>>);
+        looked_up(client, "metrictemplates.serin.dev", scope, writer)
+    }
+
+    fn providers(&mut self, client: &Client, scope: &Scope) -> Wakes {
         let (providers, writer) = reflector::store::<AlertProvider>();
-        let events = watcher(within(client, scope), watcher::Config::default()).default_backoff();
-        let events = told(events, "alertproviders.serin.dev", scope).reflect(writer).touched_objects();
         self.providers.insert(scope.clone(), providers);
-        controller.watches_stream(events, |_: AlertProvider| None::<ObjectRef<Guarded>>)
+        looked_up(client, "alertproviders.serin.dev", scope, writer)
     }
 }
 
-/// The watch of the Canaries themselves. What one of them does may concern another on the same app.
-fn canaries(
-    client: &Client,
-    tenancy: &Tenancy,
-    scope: &Scope,
-    claims: &Arc<Claims>,
+/// Objects that are looked up when they are needed; a change of one wakes nobody.
+fn looked_up<K>(client: &Client, plural: &str, scope: &Scope, writer: reflector::store::Writer<K>) -> Wakes
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let events = watcher(within::<K>(client, scope), watched()).default_backoff();
+    told(events, plural, scope).reflect(writer).filter_map(|_| ready(None)).boxed()
+}
+
+/// Shows a store what a watch shows, and tells whom that is about: those that wait for a pass, and passes that wait for an
+/// answer.
+fn wakes(
+    events: impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Send + 'static,
+    store: Arc<Objects>,
+    about: impl Fn(Change) -> Vec<NamespacedName> + Send + 'static,
     news: &Arc<News>,
-) -> (Store<Guarded>, Controller<Guarded>) {
-    let mut config = watcher::Config::default();
-    if let Some(selector) = &tenancy.canary_selector {
-        config = config.labels(selector);
-    }
-    let (reader, writer) = reflector::store();
-    let (concerned, concern) = mpsc::unbounded();
-    let (claims, news) = (Arc::clone(claims), Arc::clone(news));
-    let events = watcher(within(client, scope), config).default_backoff().modify(|canary: &mut Guarded| {
-        if let Ok(canary) = &mut canary.0 {
-            slim_canary(canary);
-        }
+) -> Wakes {
+    let news = Arc::clone(news);
+    // Errors are told of already.
+    let events = events.filter_map(|event| ready(event.ok()));
+    let concerned = events.flat_map(move |event| {
+        let concerned: Vec<_> =
+            store.apply(event).into_iter().flat_map(&about).inspect(|name| news.tell(name)).collect();
+        stream::iter(concerned)
     });
-    let events = told(events, "canaries.serin.dev", scope).reflect(writer).inspect_ok(move |event| {
-        if let Event::Apply(canary) | Event::InitApply(canary) | Event::Delete(canary) = event {
-            news.tell(canary.namespace().as_deref().unwrap_or_default(), &canary.name_any());
-        }
-        for canary in claims.apply(event) {
-            // It is not read any more when the process is stopping.
-            let _ = concerned.unbounded_send(canary);
-        }
-    });
-    (reader.clone(), Controller::for_stream(events.touched_objects(), reader).reconcile_on(concern))
-}
-
-/// Passes that wait for an answer are told that something has changed.
-fn told_to_all(news: &News, concerned: Vec<ObjectRef<Guarded>>) -> Vec<ObjectRef<Guarded>> {
-    for canary in &concerned {
-        news.tell(canary.namespace.as_deref().unwrap_or_default(), &canary.name);
-    }
-    concerned
+    concerned.boxed()
 }
 
 /// The objects of one kind within a scope.
@@ -243,80 +260,55 @@ fn check(settings: &Settings) -> Result<(), Error> {
     Ok(())
 }
 
+/// How a kind is watched.
+fn watched() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
+/// Which objects of a kind are kept.
+enum Keeps {
+    /// All that are watched.
+    All,
+    /// Those that a Canary is about; of the others only that they are there.
+    Claimed,
+}
+
 /// The kinds that are watched besides Canaries and templates, and which objects of them.
-fn resources(routed: &[ApiResource]) -> Vec<(ApiResource, watcher::Config)> {
-    let all = watcher::Config::default;
+fn resources(routed: &[ApiResource]) -> Vec<(ApiResource, watcher::Config, Keeps)> {
     let (key, value) = MANAGED_BY;
-    let mut resources: BTreeMap<String, (ApiResource, watcher::Config)> = BTreeMap::new();
-    let mut add = |resource: ApiResource, config| resources.insert(resource.kind.clone(), (resource, config));
-    add(ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Service")), all());
-    add(records(), all().labels(&format!("{key}={value}")));
+    let mut resources = BTreeMap::new();
+    let mut add =
+        |resource: ApiResource, config, keeps| resources.insert(resource.kind.clone(), (resource, config, keeps));
+    add(ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Service")), watched(), Keeps::Claimed);
+    add(records(), watched().labels(&format!("{key}={value}")), Keeps::All);
     for (_, workload) in workload::all() {
-        add(workload.resource(), all());
+        add(workload.resource(), watched(), Keeps::Claimed);
         if let Some(resource) = workload.counted_by() {
             // Only those of Services that say of which version they are: the others' pods are counted elsewhere.
-            add(resource, all().labels(&format!("{key}={value},{}", workload::REVISION)));
+            add(resource, watched().labels(&format!("{key}={value},{}", workload::REVISION)), Keeps::All);
         }
     }
     for resource in routed {
-        add(resource.clone(), all());
+        add(resource.clone(), watched(), Keeps::Claimed);
     }
     resources.into_values().collect()
 }
 
-type Events = BoxStream<'static, Result<DynamicObject, watcher::Error>>;
-
-fn watched(
-    client: &Client,
-    resource: &ApiResource,
-    config: watcher::Config,
-    scope: &Scope,
-) -> (Store<DynamicObject>, Events) {
-    let writer = Writer::new(resource.clone());
-    let store = writer.as_reader();
-    let objects = dynamic::<DynamicObject>(client, resource, scope);
-    let events = watcher(objects, config).default_backoff().modify(slim);
-    let touched = told(events, &resource.plural, scope).reflect(writer).touched_objects();
-    (store, touched.boxed())
-}
-
-/// An autoscaler writes its status all the time, and its annotations as well: what says nothing new wakes nobody.
-fn watched_scalers(client: &Client, resource: &ApiResource, scope: &Scope) -> (Store<DynamicObject>, Events) {
-    let writer = Writer::new(resource.clone());
-    let store = writer.as_reader();
-    let objects = dynamic::<DynamicObject>(client, resource, scope);
-    let events = watcher(objects, watcher::Config::default()).default_backoff().modify(|object| {
-        slim(object);
-        slim_scaler(object);
-    });
-    let events = told(events, &resource.plural, scope).reflect(writer);
-    let mut news = scaling::News::default();
-    let touched = events.filter_map(move |event| {
-        let object = event.map(|event| news.of(event)).transpose();
-        async { object }
-    });
-    (store, touched.boxed())
-}
-
 /// ConfigMaps come with their content, of which a checksum is kept; of Secrets only the metadata come.
-fn watched_configs(client: &Client, kind: Kind, scope: &Scope) -> (Store<DynamicObject>, Events) {
+fn config_events(
+    client: &Client,
+    kind: Kind,
+    scope: &Scope,
+) -> impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Send + 'static {
     let resource = config_resource(kind);
-    let writer = Writer::new(resource.clone());
-    let store = writer.as_reader();
-    let config = watcher::Config::default();
     let events = match kind {
-        Kind::ConfigMap => {
-            let api = dynamic::<DynamicObject>(client, &resource, scope);
-            watcher(api, config.page_size(CONFIG_PAGE)).boxed()
-        }
+        Kind::ConfigMap => watcher(dynamic::<DynamicObject>(client, &resource, scope), watched()).boxed(),
         Kind::Secret => {
             let api = dynamic::<PartialObjectMeta<DynamicObject>>(client, &resource, scope);
-            watcher(api, config).map_ok(configs::without_content).boxed()
+            watcher(api, watched()).map_ok(configs::without_content).boxed()
         }
     };
-    let events = events.default_backoff().modify(move |object| slim_config(kind, object));
-    let touched = told(events, &resource.plural, scope).reflect(writer).touched_objects();
-    (store, touched.boxed())
+    told(events.default_backoff(), &resource.plural, scope)
 }
 
 /// Logs why a watch is begun again, and what to do if it never begins.
@@ -341,16 +333,26 @@ fn told<K, S: Stream<Item = watcher::Result<K>>>(
     })
 }
 
+/// One turn of a Canary: a pass, or what is left to do when the Canary is gone; answers when the next one is due.
+async fn one(name: NamespacedName, context: Arc<Context>) -> Option<Duration> {
+    if !context.cache.shows(&key_of(&name)) {
+        gone(&context, &name);
+        return None;
+    }
+    let result = timed(&name, &context).await;
+    result.unwrap_or_else(|error| Some(retry(&name, &error, &context)))
+}
+
 /// One pass, with its span, its time and its outcome.
 ///
 /// # Errors
 /// Those of the pass; [`retry`] says when it is taken again.
-#[tracing::instrument(name = "pass", skip_all, fields(namespace = guard.namespace(), canary = guard.name_any()))]
-pub async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+#[tracing::instrument(name = "pass", skip_all, fields(namespace = name.namespace, canary = name.name))]
+pub async fn timed(name: &NamespacedName, context: &Context) -> Result<Option<Duration>, Error> {
     let started = Instant::now();
-    let key = canary_key(&*guard);
-    context.filled(&key.namespace).await;
-    let result = Box::pin(reconcile(Arc::clone(&guard), Arc::clone(&context))).await;
+    let key = key_of(name);
+    context.filled(&name.namespace).await;
+    let result = reconcile(name, context).await;
     context.metrics.pass(if result.is_ok() { "ok" } else { "error" }, started.elapsed());
     match &result {
         Ok(_) => context.succeeded(&key),
@@ -362,43 +364,33 @@ pub async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action,
         Err(error) => {
             let failures = context.failed(&key);
             tracing::warn!(error = chain(error), failures, "the pass failed and is taken again");
-            if let (TOLD_AFTER, Ok(canary)) = (failures, &guard.0) {
-                tell::publish(&context, canary, true, "PassFailed".to_owned(), &chain(error)).await;
+            if let (TOLD_AFTER, Some(Ok(canary))) = (failures, context.canary(&key)) {
+                tell::publish(context, &canary, true, "PassFailed".to_owned(), &chain(error)).await;
             }
         }
     }
     result
 }
 
-/// When a pass that failed is taken again.
+/// After how long a pass that failed is taken again.
 #[must_use]
-#[expect(clippy::needless_pass_by_value, reason = "the signature is the Controller's")]
-pub fn retry(guard: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+pub fn retry(name: &NamespacedName, error: &Error, context: &Context) -> Duration {
     if error.is_conflict() {
-        return Action::requeue(CONFLICT_RETRY);
+        return CONFLICT_RETRY;
     }
     let due = if let Error::Unread { due: Some(due), .. } = error { *due } else { LAST_RETRY };
     if error.is_turned_away() && !matches!(error, Error::Retreat(_)) {
-        return Action::requeue(context.paused().max(TURNED_AWAY_RETRY).min(due));
+        return context.paused().max(TURNED_AWAY_RETRY).min(due);
     }
     let last = if matches!(error, Error::Retreat(_)) { LAST_RETREAT } else { LAST_RETRY };
-    let doublings = context.failures(&canary_key(&*guard)).saturating_sub(1).min(16);
-    Action::requeue((FIRST_RETRY * 2_u32.pow(doublings)).min(last).min(due))
+    let doublings = context.failures(&key_of(name)).saturating_sub(1).min(16);
+    (FIRST_RETRY * 2_u32.pow(doublings)).min(last).min(due)
 }
 
-type Finished = Result<(ObjectRef<Guarded>, Action), ControllerError<Error, watcher::Error>>;
-
-fn after(context: &Context, result: Finished) {
-    match result {
-        Err(ControllerError::ObjectNotFound(gone)) => {
-            let namespace = gone.namespace.clone().unwrap_or_default();
-            context.metrics.canary_gone(&namespace, &gone.name);
-            let key = Key { resource: ApiResource::erase::<Canary>(&()), namespace, name: gone.name.clone() };
-            context.succeeded(&key);
-            context.cache.followed.forget(&key);
-        }
-        // Told where they happen.
-        Err(ControllerError::QueueError(_) | ControllerError::ReconcilerFailed(..)) | Ok(_) => {}
-        Err(ControllerError::RunnerError(error)) => tracing::error!(error = chain(&error), "the queue ended"),
-    }
+/// Forgets a Canary.
+fn gone(context: &Context, name: &NamespacedName) {
+    let key = key_of(name);
+    context.metrics.canary_gone(&name.namespace, &name.name);
+    context.succeeded(&key);
+    context.cache.followed.forget(&key);
 }

@@ -8,21 +8,19 @@ use super::prometheus::Prometheus;
 use super::story;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::DynamicObject;
-use kube::core::{ApiResource, DeserializeGuard, GroupVersionKind};
-use kube::runtime::controller::Action;
-use kube::runtime::reflector::Store;
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::reflector;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
-use serin::api::{AlertProvider, Canary, MANAGED_BY, MetricTemplate};
+use serin::api::{AlertProvider, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
-    AlertSettings, AllowedHosts, Cache, Clock, Context, Deliveries, Egress, Error, Guarded, Settings, Tenancy,
-    reconcile, slim, slim_canary, slim_config, slim_scaler,
+    AlertSettings, AllowedHosts, Cache, Clock, Context, Deliveries, Egress, Error, NamespacedName, Settings, Store,
+    Tenancy, reconcile,
 };
 use serin::telemetry::Metrics;
 use serin::workload::REVISION;
-use serin::workload::configs::Kind as ConfigKind;
 use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes, settle_endpoints};
 use serin_testing::{
     ALERT_PROVIDERS, AUTOSCALERS, ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS,
@@ -85,10 +83,9 @@ pub(crate) struct Cluster {
 /// One process of Serin: what it forgets in a crash.
 pub(crate) struct Operator {
     pub(crate) context: Arc<Context>,
-    writers: Vec<(GroupVersionResource, ApiResource, Writer<DynamicObject>)>,
+    stores: Vec<(GroupVersionResource, Arc<Store>)>,
     templates: Writer<MetricTemplate>,
     providers: Writer<AlertProvider>,
-    canaries: Writer<Guarded>,
     pub(crate) deliveries: Deliveries,
 }
 
@@ -248,16 +245,16 @@ impl Cluster {
     }
 
     /// One pass, over what the API server holds now.
-    pub(crate) async fn pass(&mut self) -> Result<Action, Error> {
+    pub(crate) async fn pass(&mut self) -> Result<Option<Duration>, Error> {
         self.react();
         self.pass_over_what_is_there().await
     }
 
     /// One pass, without a reaction of the cluster before.
-    pub(crate) async fn pass_over_what_is_there(&mut self) -> Result<Action, Error> {
+    pub(crate) async fn pass_over_what_is_there(&mut self) -> Result<Option<Duration>, Error> {
         self.looked_at = self.server.revision();
         self.operator.refresh(&self.server);
-        let Some(canary) = self.find(CANARIES, NAME) else { return Ok(Action::await_change()) };
+        let Some(canary) = self.find(CANARIES, NAME) else { return Ok(None) };
         let outcome = self.operator.pass(canary).await;
         if self.listens {
             self.operator.delivered().await;
@@ -272,8 +269,8 @@ impl Cluster {
         self.react();
         self.operator.refresh(&self.server);
         self.looked_at = self.server.revision();
-        let guard: Guarded = parse(self.get(CANARIES, NAME));
-        let mut pass = Box::pin(reconcile(Arc::new(guard), Arc::clone(&self.operator.context)));
+        let (canary, context) = (name(), Arc::clone(&self.operator.context));
+        let mut pass = Box::pin(reconcile(&canary, &context));
         let began = self.clock.now();
         let elapsed = |cluster: &Self| cluster.clock.now().duration_since(began);
         let mut act = Some(act);
@@ -290,12 +287,12 @@ impl Cluster {
                 act(self);
                 self.react();
                 self.operator.refresh(&self.server);
-                self.operator.context.news.tell(NAMESPACE, NAME);
+                self.operator.context.news.tell(&name());
             }
         };
         let took = elapsed(self);
         match outcome {
-            Ok(action) => self.due = requeue(&action).map(|after| self.clock.now() + after),
+            Ok(next) => self.due = next.map(|after| self.clock.now() + after),
             Err(error) => {
                 self.due = Some(self.clock.now());
                 self.errors.push(error);
@@ -329,7 +326,7 @@ impl Cluster {
                 None => return true,
             }
             match self.pass().await {
-                Ok(action) => self.due = requeue(&action).map(|after| self.clock.now() + after),
+                Ok(next) => self.due = next.map(|after| self.clock.now() + after),
                 Err(error) => {
                     let after = if error.is_conflict() { 50 } else { 200 };
                     self.due = Some(self.clock.now() + SignedDuration::from_millis(after));
@@ -400,6 +397,7 @@ impl Operator {
     pub(crate) fn with(server: &ApiServer, settings: Settings, clock: Clock, leadership: Leadership) -> Self {
         let mut cache = Cache::default();
         let kinds = [
+            (CANARIES, "Canary"),
             (DEPLOYMENTS, "Deployment"),
             (DAEMON_SETS, "DaemonSet"),
             (SERVICES, "Service"),
@@ -413,26 +411,22 @@ impl Operator {
         ];
         let watch = |(name, kind): (GroupVersionResource, &str)| {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(name.group, name.version, kind));
-            let writer = Writer::new(resource.clone());
-            cache.add(resource.clone(), writer.as_reader());
-            (name, resource, writer)
+            (name, cache.add(resource))
         };
-        let writers = kinds.into_iter().filter(|(name, _)| server.is_served(*name)).map(watch).collect();
+        let stores = kinds.into_iter().filter(|(name, _)| server.is_served(*name)).map(watch).collect();
         let templates = Writer::default();
-        let reader: Store<MetricTemplate> = templates.as_reader();
+        let reader: reflector::Store<MetricTemplate> = templates.as_reader();
         let metrics = Arc::new(Metrics::new());
         let providers = Writer::default();
         let egress = Egress::new(settings.allowed_egress.clone()).expect("connections can be made");
         let mut context = Context::new(server.client(), egress, settings, leadership, metrics, cache, reader, clock);
         let deliveries = context.open_outbox(providers.as_reader());
-        let canaries = Writer::default();
-        context.canaries = canaries.as_reader().into();
-        Self { context: Arc::new(context), writers, templates, providers, canaries, deliveries }
+        Self { context: Arc::new(context), stores, templates, providers, deliveries }
     }
 
     /// Shows the caches what there is, as the watches would.
     pub(crate) fn refresh(&mut self, server: &ApiServer) {
-        for (name, resource, writer) in &mut self.writers {
+        for (name, store) in &self.stores {
             let is_ours = |object: &Value| object["metadata"]["labels"][MANAGED_BY.0] == MANAGED_BY.1;
             let has_version = |object: &Value| object["metadata"]["labels"][REVISION].is_string();
             let wanted = |object: &Value| match *name {
@@ -440,32 +434,11 @@ impl Operator {
                 ENDPOINTS => is_ours(object) && has_version(object),
                 _ => true,
             };
-            let objects = server.list(*name, None).into_iter().filter(wanted).map(|object| {
-                let mut object: DynamicObject = parse(object);
-                slim(&mut object);
-                if let Some(kind) = ConfigKind::named(&resource.kind) {
-                    slim_config(kind, &mut object);
-                }
-                if serin::workload::autoscaler::by_kind(&resource.kind).is_some() {
-                    slim_scaler(&mut object);
-                }
-                object.types = Some(kube::core::TypeMeta {
-                    api_version: resource.api_version.clone(),
-                    kind: resource.kind.clone(),
-                });
-                object
-            });
-            fill(writer, objects);
+            let objects = server.list(*name, None).into_iter().filter(wanted).map(parse);
+            show(store, objects);
         }
         fill(&mut self.templates, server.list(METRIC_TEMPLATES, None).into_iter().map(parse));
         fill(&mut self.providers, server.list(ALERT_PROVIDERS, None).into_iter().map(parse));
-        let slimmed = |mut canary: Guarded| {
-            if let Ok(canary) = &mut canary.0 {
-                slim_canary(canary);
-            }
-            canary
-        };
-        fill(&mut self.canaries, server.list(CANARIES, None).into_iter().map(parse).map(slimmed));
     }
 
     /// Waits, in real time, until no alert is on its way any more; paused time stands still meanwhile.
@@ -484,13 +457,15 @@ impl Operator {
         }
     }
 
-    /// One pass over a Canary.
-    pub(crate) async fn pass(&self, canary: Value) -> Result<Action, Error> {
+    /// One pass over a Canary as a watch shows it.
+    pub(crate) async fn pass(&self, canary: Value) -> Result<Option<Duration>, Error> {
         // Time must not run ahead while an answer of Prometheus is on its way; it does not while this waits.
         let (done, running) = mpsc::channel::<()>();
         let held = tokio::task::spawn_blocking(move || running.recv());
-        let guard: DeserializeGuard<Canary> = parse(canary);
-        let outcome = Box::pin(reconcile(Arc::new(guard), Arc::clone(&self.context))).await;
+        let canaries = self.stores.iter().filter(|(kind, _)| *kind == CANARIES);
+        canaries.for_each(|(_, store)| show(store, [parse(canary.clone())].into_iter()));
+        let name = NamespacedName::new(NAMESPACE, canary["metadata"]["name"].as_str().unwrap_or_default());
+        let outcome = reconcile(&name, &self.context).await;
         drop(done);
         let _ = held.await;
         outcome
@@ -507,11 +482,21 @@ where
     K: kube::runtime::reflector::Lookup + Clone + 'static,
     K::DynamicType: Eq + std::hash::Hash + Clone,
 {
-    writer.apply_watcher_event(&Event::Init);
-    for object in objects {
-        writer.apply_watcher_event(&Event::InitApply(object));
-    }
-    writer.apply_watcher_event(&Event::InitDone);
+    list(objects).for_each(|event| writer.apply_watcher_event(&event));
+}
+
+/// What a watch shows that begins anew.
+fn list<K>(objects: impl Iterator<Item = K>) -> impl Iterator<Item = Event<K>> {
+    [Event::Init].into_iter().chain(objects.map(Event::InitApply)).chain([Event::InitDone])
+}
+
+fn show(store: &Store, objects: impl Iterator<Item = DynamicObject>) {
+    list(objects).for_each(|event| drop(store.apply(event)));
+}
+
+/// Names the Canary.
+fn name() -> NamespacedName {
+    NamespacedName::new(NAMESPACE, NAME)
 }
 
 pub(crate) fn settings(metrics_server: &str) -> Settings {
@@ -537,16 +522,6 @@ pub(crate) fn settings(metrics_server: &str) -> Settings {
 
 pub(crate) fn parse<T: serde::de::DeserializeOwned>(object: Value) -> T {
     serde_json::from_value(object).expect("what the server holds fits its type")
-}
-
-/// When a pass is to be made again; [`Action`] tells nobody but the controller.
-pub(crate) fn requeue(action: &Action) -> Option<SignedDuration> {
-    if *action == Action::await_change() {
-        return None;
-    }
-    let text = format!("{action:?}");
-    let after = text.split_once("Some(").and_then(|(_, rest)| rest.split_once(')')).map(|(after, _)| after);
-    Some(after.and_then(|after| after.parse().ok()).unwrap_or_else(|| panic!("{text} names a time")))
 }
 
 /// A Canary with another interval, steps and so on.
