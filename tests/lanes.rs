@@ -4,14 +4,13 @@
 mod common;
 
 use common::app::{self, NAME, NAMESPACE};
-use common::cluster::{Cluster, Operator, parse, settings};
+use common::cluster::{Cluster, Operator, settings};
 use common::inbox::{Does, Inbox};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use kube::runtime::controller::Action;
 use serde_json::{Value, json};
-use serin::controller::{Context, Error, Guarded, Network, Settings, reconcile, retry};
+use serin::controller::{Context, Error, NamespacedName, Network, Settings, reconcile, retry};
 use serin::domain::{Answer, Unknown};
 use serin::metrics::Query;
 use serin_testing::{CANARIES, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, HTTP_ROUTES, Request, SECRETS, SERVICES};
@@ -123,15 +122,15 @@ fn of_ours(name: &str) -> bool {
 }
 
 /// Begins a pass over each of them.
-fn begin(cluster: &Cluster) -> Vec<JoinHandle<Result<Action, Error>>> {
+fn begin(cluster: &Cluster) -> Vec<JoinHandle<Result<Option<Duration>, Error>>> {
     let canaries = cluster.server.list(CANARIES, None);
     let others = canaries.into_iter().filter(|canary| canary["metadata"]["name"] != NAME);
     others.map(|canary| tokio::spawn(pass(canary, Arc::clone(&cluster.operator.context)))).collect()
 }
 
-async fn pass(canary: Value, context: Arc<Context>) -> Result<Action, Error> {
-    let guard: Guarded = parse(canary);
-    Box::pin(reconcile(Arc::new(guard), context)).await
+async fn pass(canary: Value, context: Arc<Context>) -> Result<Option<Duration>, Error> {
+    let name = canary["metadata"]["name"].as_str().unwrap().to_owned();
+    Box::pin(reconcile(&NamespacedName::new(NAMESPACE, name), &context)).await
 }
 
 /// Lets everybody go on as far as they come without time.
@@ -249,7 +248,7 @@ fn secret(name: &str) -> Value {
 }
 
 /// The one place of each kind is taken, by somebody who will not give it back for a while; and nobody answers.
-async fn in_the_way_of(cluster: &mut Cluster) -> Vec<JoinHandle<Result<Action, Error>>> {
+async fn in_the_way_of(cluster: &mut Cluster) -> Vec<JoinHandle<Result<Option<Duration>, Error>>> {
     let few = Settings { concurrency: 1, api_concurrency: 1, query_concurrency: 1, ..settings("http://nobody") };
     cluster.operator = Operator::with(&cluster.server, few, cluster.clock, cluster.leadership.clone());
     consult(cluster, None);
@@ -303,7 +302,7 @@ async fn what_happens_while_a_pass_waits_takes_the_traffic_back_at_once() {
         assert_eq!(*seen.lock().unwrap(), [], "{reason}: nothing is written yet");
         happens(&cluster);
         cluster.operator.refresh(&cluster.server);
-        cluster.operator.context.news.tell(NAMESPACE, NAME);
+        cluster.operator.context.news.tell(&NamespacedName::new(NAMESPACE, NAME));
         come_to_a_stop().await;
         let writes = seen.lock().unwrap().clone();
         assert_eq!(names(&writes)[..2], ["canaries/status", "httproutes"], "{reason}: {writes:#?}");
@@ -350,7 +349,6 @@ async fn a_retreat_that_failed_is_tried_again_within_a_second_however_often_it_f
     });
     let error = pass(cluster.get(CANARIES, NAME), Arc::clone(&context)).await.unwrap_err();
     assert!(matches!(error, Error::Retreat(_)), "{error:?}");
-    let guard: Arc<Guarded> = Arc::new(parse(cluster.get(CANARIES, NAME)));
     let key = serin::controller::Key {
         resource: kube::core::ApiResource::erase::<serin::api::Canary>(&()),
         namespace: NAMESPACE.to_owned(),
@@ -359,7 +357,7 @@ async fn a_retreat_that_failed_is_tried_again_within_a_second_however_often_it_f
     for _ in 0..20 {
         context.failed(&key);
     }
-    assert_eq!(retry(guard, &error, Arc::clone(&context)), Action::requeue(Duration::from_secs(1)));
+    assert_eq!(retry(&NamespacedName::new(NAMESPACE, NAME), &error, &context), Duration::from_secs(1));
     // The post-rollout hook, which is asked now, hangs; the route is not waited for it.
     cluster.server.clear_faults();
     cluster.operator.refresh(&cluster.server);
