@@ -160,14 +160,17 @@ impl Context {
         serde_json::from_value(newest).map_err(decode)
     }
 
-    /// The Canary as the watch shows it now; nothing when it is gone or cannot be read any more.
+    /// The Canary as the watch shows it now, or as it was given if that is newer; nothing when it is gone or cannot be read any
+    /// more.
     #[must_use]
     pub fn watched(&self, canary: &Canary) -> Option<Canary> {
         let key = canary_key(canary);
         // Where no watch is, nothing is known but what was given.
         let Some(watched) = self.canaries.within(&key.namespace) else { return Some(canary.clone()) };
         let guard = watched.get(&ObjectRef::new(&key.name).within(&key.namespace))?;
-        self.newest(guard.0.as_ref().ok()?).ok()
+        let shown = self.newest(guard.0.as_ref().ok()?).ok()?;
+        let version = |canary: &Canary| canary.resource_version().and_then(|version| version.parse::<u128>().ok());
+        Some(if version(&shown) < version(canary) { canary.clone() } else { shown })
     }
 
     /// Reads an object from the API server itself.
