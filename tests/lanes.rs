@@ -73,10 +73,9 @@ fn consult(cluster: &mut Cluster, answer: Option<Answer>) -> Arc<Oracle> {
 
 /// A name in everything that has to do with an app.
 fn renamed(object: &Value, name: &str) -> Value {
-    serde_json::from_str(
-        &object.to_string().replace("\"web", &format!("\"{name}")).replace(&format!("{name}:"), "web:"),
-    )
-    .unwrap()
+    let text = object.to_string().replace("\"web", &format!("\"{name}"));
+    let text = text.replace(&format!("{name}hooks"), "webhooks").replace(&format!("{name}:"), "web:");
+    serde_json::from_str(&text).unwrap()
 }
 
 /// Canaries that have just been made, and want to write a lot.
@@ -90,29 +89,33 @@ fn crowd(cluster: &Cluster, count: usize) {
 
 /// Canaries in the middle of a rollout, as ours is, with a Prometheus of their own that never answers.
 fn clones(cluster: &Cluster, count: usize) {
-    let kinds = [DEPLOYMENTS, SERVICES, HTTP_ROUTES, CONTROLLER_REVISIONS, CANARIES];
-    let ours: Vec<_> = kinds
-        .into_iter()
-        .flat_map(|kind| cluster.server.list(kind, Some(NAMESPACE)).into_iter().map(move |object| (kind, object)))
-        .filter(|(_, object)| of_ours(object["metadata"]["name"].as_str().unwrap_or_default()))
-        .collect();
+    let ours = |kind| {
+        let all = cluster.server.list(kind, Some(NAMESPACE)).into_iter();
+        all.filter(|object| of_ours(object["metadata"]["name"].as_str().unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let (target, canary) = (cluster.get(DEPLOYMENTS, NAME), cluster.get(CANARIES, NAME));
+    let made = [DEPLOYMENTS, SERVICES, HTTP_ROUTES, CONTROLLER_REVISIONS].map(|kind| (kind, ours(kind)));
+    let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     for name in (0..count).map(|number| format!("old{number}")) {
-        let mut target = json!({});
-        for (kind, object) in &ours {
+        let put = |kind, object: &Value| {
             let mut object = renamed(object, &name);
             for given in ["uid", "resourceVersion", "creationTimestamp"] {
                 object["metadata"].as_object_mut().unwrap().remove(given);
             }
-            if *kind == CANARIES {
-                object["spec"]["metricsServer"] = "http://slow:9090".into();
-                for is in ["uid", "generation"] {
-                    object["status"]["target"][is] = target["metadata"][is].clone();
-                }
-            }
-            let stored = cluster.put(*kind, object);
-            if *kind == DEPLOYMENTS && stored["metadata"]["name"] == name.as_str() {
-                target = stored;
-            }
+            cluster.put(kind, object)
+        };
+        let target = put(DEPLOYMENTS, &target);
+        let mut copy = canary.clone();
+        copy["spec"]["metricsServer"] = "http://slow:9090".into();
+        for is in ["uid", "generation"] {
+            copy["status"]["target"][is] = target["metadata"][is].clone();
+        }
+        let owner = uid(&put(CANARIES, &copy));
+        let others = made.iter().flat_map(|(kind, objects)| objects.iter().map(|object| (*kind, object)));
+        for (kind, object) in others.filter(|(kind, object)| *kind != DEPLOYMENTS || object["metadata"]["name"] != NAME)
+        {
+            let object = object.to_string().replace(&uid(&canary), &owner);
+            put(kind, &serde_json::from_str(&object).unwrap());
         }
     }
 }
