@@ -23,11 +23,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OnceCell, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How often a pass that waits for answers looks around by itself: time alone can be a reason to go back.
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_mins(1);
+
+/// How long answers of metrics are waited for once the process stops: as long as a healthy Prometheus takes at most.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How often a decision is taken again because somebody edited the Canary while it was being recorded.
 const ATTEMPTS: usize = 3;
@@ -38,6 +41,9 @@ const ATTEMPTS: usize = 3;
 /// When the API server says no, or nothing. What was recorded stays, and the next pass goes on from there.
 pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Context>) -> Result<Action, Error> {
     let slot = context.slot().await;
+    if slot.is_none() {
+        return Ok(Action::await_change());
+    }
     let canary = match &guard.0 {
         Ok(canary) => context.newest(canary)?,
         Err(broken) => return Ok(pass_over(&context, &broken.error, &*guard)),
@@ -150,7 +156,7 @@ impl Pass<'_> {
         let Self { context, rollout, plan, .. } = *self;
         let answers = observe::ask(context, rollout, &canary, plan, &asked);
         if asked.hooks.is_empty() {
-            return Ok((answers.await, canary));
+            return Ok((in_time(context, answers).await, canary));
         }
         self.slot = None;
         let answers = tokio::select! {
@@ -244,9 +250,23 @@ impl Pass<'_> {
         }
         commit::copies(context, rollout, &next.state, found).await?;
         if next.state.canary == CanaryPods::Down {
-            commit::collect(context, rollout, &next.state).await?;
+            commit::collect(context, rollout, canary, &next.state).await?;
         }
         Ok(next.wake.map_or_else(Action::await_change, |at| Action::requeue(until(at, context.clock.now()))))
+    }
+}
+
+/// What is answered; when the process stops, what is answered within a moment. The next leader asks again, and must not wait
+/// for it until somebody who hangs has used up his time.
+async fn in_time(context: &Context, answers: impl Future<Output = Answers>) -> Answers {
+    let late = async {
+        context.news.stopped().await;
+        sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        biased;
+        answers = answers => answers,
+        () = late => Answers::default(),
     }
 }
 

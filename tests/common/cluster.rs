@@ -62,6 +62,8 @@ pub(crate) struct Cluster {
     pub(crate) leadership: Leadership,
     /// What the flags say of alerts; a restart takes them up.
     pub(crate) alerts: AlertSettings,
+    /// What other flags say; a restart takes them up.
+    always: fn(&mut Settings),
     deployments: DeploymentController,
     pub(crate) daemon_sets: DaemonSetController,
     /// Pods and gateway react to what is written.
@@ -115,6 +117,7 @@ impl Cluster {
             clock,
             leadership,
             alerts,
+            always: |_| {},
             deployments: DeploymentController::new().never_ready(broken),
             daemon_sets: DaemonSetController::new(NODES).never_ready(broken),
             reacts: true,
@@ -152,6 +155,12 @@ impl Cluster {
     pub(crate) fn set(&mut self, change: impl FnOnce(&mut Settings)) {
         let context = Arc::get_mut(&mut self.operator.context).expect("no pass is under way");
         change(&mut context.settings);
+    }
+
+    /// An operator with other flags, now and after every restart.
+    pub(crate) fn always(&mut self, change: fn(&mut Settings)) {
+        self.always = change;
+        self.restart();
     }
 
     // ---- the user ----
@@ -353,6 +362,7 @@ impl Cluster {
     pub(crate) fn restart(&mut self) {
         let alerts = self.alerts.clone();
         self.operator = Operator::start(&self.server, &self.prometheus, self.clock, self.leadership.clone(), alerts);
+        self.set(self.always);
         self.due = None;
         self.looked_at = 0;
     }
