@@ -12,6 +12,7 @@ pub(crate) mod daemon_set;
 pub(crate) mod inbox;
 pub(crate) mod process;
 pub(crate) mod prometheus;
+pub(crate) mod rogue;
 pub(crate) mod scalers;
 pub(crate) mod service;
 pub(crate) mod story;
