@@ -18,7 +18,7 @@ use common::prometheus::Says;
 use common::scalers;
 use common::service::{lead_to, service_at_rest, service_canary, with_service};
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 use serde_json::{Value, json};
 use serin::controller::lease::Leadership;
 use serin_testing::{
@@ -47,7 +47,7 @@ struct Story {
     name: &'static str,
     /// The scenarios of `e2e/tests` whose twin it is, by the beginning of their names.
     like: &'static [&'static str],
-    begin: fn() -> BoxFuture<'static, Cluster>,
+    begin: fn() -> LocalBoxFuture<'static, Cluster>,
     /// What the user does, one after the other: each when the one before has led to what is named, or to rest.
     acts: &'static [(fn(&Cluster), Reached)],
     /// What the writes on the way are held against.
@@ -110,14 +110,14 @@ const INITIALISING: &[Story] = &[
     Story {
         name: "initialise",
         like: &["e01"],
-        begin: || Cluster::with_app().boxed(),
+        begin: || Cluster::with_app().boxed_local(),
         acts: &[(apply, REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "initialise from nothing",
         like: &[],
-        begin: || bare().boxed(),
+        begin: || bare().boxed_local(),
         acts: &[(apply, REST)],
         looks: BY_WEIGHT,
     },
@@ -127,35 +127,35 @@ const GOOD: &[Story] = &[
     Story {
         name: "good",
         like: &["e02", "s11"],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "templates",
         like: &["s11", "s12"],
-        begin: || with_template().boxed(),
+        begin: || with_template().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(at_30)), (errors, REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "own steps, and back in steps",
         like: &["s18_s31"],
-        begin: || at_rest(&json!({"stepWeightPromotion": 25}), &[]).boxed(),
+        begin: || at_rest(&json!({"stepWeightPromotion": 25}), &[]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: Looks::End,
     },
     Story {
         name: "without an analysis",
         like: &["s07_s08"],
-        begin: || skipping().boxed(),
+        begin: || skipping().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST), (|cluster| cluster.deploy(BROKEN), REST)],
         looks: AT_ONCE,
     },
     Story {
         name: "suspended",
         like: &[],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[
             (|cluster| cluster.deploy("web:2"), Some(at_30)),
             (|cluster| suspend(cluster, true), REST),
@@ -169,35 +169,35 @@ const BAD: &[Story] = &[
     Story {
         name: "bad",
         like: &["e03", "e04", "s12"],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(at_10)), (errors, REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "bad at once",
         like: &["e03"],
-        begin: || failing().boxed(),
+        begin: || failing().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "never ready",
         like: &["e11"],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[(|cluster| cluster.deploy(BROKEN), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "a primary that cannot run it",
         like: &[],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[(|cluster| cluster.deploy(STUCK), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "without Prometheus",
         like: &["e09"],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[
             (|cluster| cluster.deploy("web:2"), Some(at_30)),
             (|cluster| cluster.prometheus.says(Says::Broken), REST),
@@ -207,7 +207,7 @@ const BAD: &[Story] = &[
     Story {
         name: "no samples for a while",
         like: &["e09", "e10"],
-        begin: || at_rest(&json!({"onInconclusive": "Hold"}), &[]).boxed(),
+        begin: || at_rest(&json!({"onInconclusive": "Hold"}), &[]).boxed_local(),
         acts: &[
             (silence, REST),
             (|cluster| cluster.deploy("web:2"), Some(inconclusive)),
@@ -218,7 +218,7 @@ const BAD: &[Story] = &[
     Story {
         name: "fails twice, and is mended",
         like: &["s21_to_s24"],
-        begin: || failing().boxed(),
+        begin: || failing().boxed_local(),
         acts: &[
             (|cluster| cluster.deploy("web:2"), REST),
             (|cluster| order(cluster, "retry"), Some(analysed_again)),
@@ -232,21 +232,21 @@ const NEWER: &[Story] = &[
     Story {
         name: "superseded",
         like: &["e05"],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(at_30)), (|cluster| cluster.deploy("web:3"), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "set back",
         like: &["e06"],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(at_30)), (|cluster| cluster.deploy("web:1"), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "superseded while it is promoted",
         like: &[],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(promoting)), (|cluster| cluster.deploy("web:3"), REST)],
         looks: BY_WEIGHT,
     },
@@ -256,14 +256,14 @@ const EDITS: &[Story] = &[
     Story {
         name: "overwritten weights",
         like: &["e08"],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(at_30)), (overwrite, REST)],
         looks: Looks::End,
     },
     Story {
         name: "an invalid spec, and a valid one again",
         like: &["e12", "copies_are_refused"],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[
             (|cluster| cluster.deploy("web:2"), Some(at_30)),
             (|cluster| cluster.edit_spec(|spec| spec["analysis"]["threshold"] = (-1).into()), REST),
@@ -277,35 +277,35 @@ const DELETION: &[Story] = &[
     Story {
         name: "deleted",
         like: &["e13_deleted_canary_leaves"],
-        begin: || bare_at_rest(false).boxed(),
+        begin: || bare_at_rest(false).boxed_local(),
         acts: &[(Cluster::delete_canary, REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "deleted with revert",
         like: &["e13_deleted_canary_with_revert"],
-        begin: || bare_at_rest(true).boxed(),
+        begin: || bare_at_rest(true).boxed_local(),
         acts: &[(Cluster::delete_canary, REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "adopted, and deleted with revert",
         like: &["e13_deleted_canary_with_revert"],
-        begin: || reverting().boxed(),
+        begin: || reverting().boxed_local(),
         acts: &[(Cluster::delete_canary, REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "deleted while a version is analysed",
         like: &[],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(at_30)), (Cluster::delete_canary, REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "deleted with an unpromoted version",
         like: &[],
-        begin: || unpromoted(bare_at_rest(false).boxed(), |cluster| cluster.deploy("web:2")).boxed(),
+        begin: || unpromoted(bare_at_rest(false).boxed_local(), |cluster| cluster.deploy("web:2")).boxed_local(),
         acts: &[(Cluster::delete_canary, REST)],
         looks: BY_WEIGHT,
     },
@@ -315,49 +315,49 @@ const STRATEGIES: &[Story] = &[
     Story {
         name: "blue/green",
         like: &["s03_s13"],
-        begin: || at_rest(&json!({"stepWeights": null, "iterations": 2}), &[]).boxed(),
+        begin: || at_rest(&json!({"stepWeights": null, "iterations": 2}), &[]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: AT_ONCE,
     },
     Story {
         name: "blue/green with copies",
         like: &[],
-        begin: || copying().boxed(),
+        begin: || copying().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: AT_ONCE,
     },
     Story {
         name: "A/B",
         like: &["s04_s14_s20"],
-        begin: || at_rest(&insiders(), &[]).boxed(),
+        begin: || at_rest(&insiders(), &[]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: AT_ONCE,
     },
     Story {
         name: "A/B, bad",
         like: &["s04_s14_s20"],
-        begin: || at_rest(&insiders(), &[]).boxed(),
+        begin: || at_rest(&insiders(), &[]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(all_of_it)), (errors, REST)],
         looks: AT_ONCE,
     },
     Story {
         name: "A/B, deleted",
         like: &["s05"],
-        begin: || at_rest(&insiders(), &[("revertOnDeletion", json!(true))]).boxed(),
+        begin: || at_rest(&insiders(), &[("revertOnDeletion", json!(true))]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(all_of_it)), (Cluster::delete_canary, REST)],
         looks: Looks::End,
     },
     Story {
         name: "session affinity",
         like: &["s10_s15"],
-        begin: || at_rest(&affinity(), &[]).boxed(),
+        begin: || at_rest(&affinity(), &[]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST), (|cluster| cluster.deploy("web:3"), REST)],
         looks: Looks::End,
     },
     Story {
         name: "session affinity ends",
         like: &["s10_s15"],
-        begin: || at_rest(&affinity(), &[]).boxed(),
+        begin: || at_rest(&affinity(), &[]).boxed_local(),
         acts: &[
             (|cluster| cluster.deploy("web:2"), Some(at_30)),
             (|cluster| cluster.edit_spec(|spec| spec["analysis"]["sessionAffinity"] = Value::Null), REST),
@@ -367,14 +367,14 @@ const STRATEGIES: &[Story] = &[
     Story {
         name: "without a gateway",
         like: &["s35_without_a_gateway"],
-        begin: || switched(false).boxed(),
+        begin: || switched(false).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: Looks::End,
     },
     Story {
         name: "the Service moves",
         like: &["s35_the_service_itself"],
-        begin: || switched(true).boxed(),
+        begin: || switched(true).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST), (Cluster::delete_canary, REST)],
         looks: Looks::End,
     },
@@ -384,14 +384,14 @@ const DAEMON_SETS: &[Story] = &[
     Story {
         name: "DaemonSet",
         like: &["s36"],
-        begin: || daemon_set::at_rest().boxed(),
+        begin: || daemon_set::at_rest().boxed_local(),
         acts: &[(|cluster| daemon_set::deploy(cluster, "web:2"), REST), (Cluster::delete_canary, REST)],
         looks: Looks::At(&STEPS, Pods::DaemonSets),
     },
     Story {
         name: "initialise a DaemonSet",
         like: &["s36"],
-        begin: || daemon_set::with_daemon_set().boxed(),
+        begin: || daemon_set::with_daemon_set().boxed_local(),
         acts: &[(|cluster| drop(cluster.put(CANARIES, daemon_set::canary())), REST)],
         looks: Looks::At(&STEPS, Pods::DaemonSets),
     },
@@ -401,35 +401,35 @@ const CONFIGS: &[Story] = &[
     Story {
         name: "initialise with configs",
         like: &["configs"],
-        begin: || configs::with_configs().boxed(),
+        begin: || configs::with_configs().boxed_local(),
         acts: &[(apply, REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "configs",
         like: &["configs"],
-        begin: || configs::at_rest().boxed(),
+        begin: || configs::at_rest().boxed_local(),
         acts: &[(|cluster| paint(cluster, "green"), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "configs, superseded",
         like: &[],
-        begin: || configs::at_rest().boxed(),
+        begin: || configs::at_rest().boxed_local(),
         acts: &[(|cluster| paint(cluster, "green"), Some(at_30)), (|cluster| paint(cluster, "red"), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "configs, bad",
         like: &["configs"],
-        begin: || configs::at_rest().boxed(),
+        begin: || configs::at_rest().boxed_local(),
         acts: &[(|cluster| paint(cluster, "red"), Some(at_30)), (errors, REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "configs, deleted unpromoted",
         like: &[],
-        begin: || unpromoted(configs::at_rest().boxed(), |cluster| paint(cluster, "red")).boxed(),
+        begin: || unpromoted(configs::at_rest().boxed_local(), |cluster| paint(cluster, "red")).boxed_local(),
         acts: &[(Cluster::delete_canary, REST)],
         looks: BY_WEIGHT,
     },
@@ -439,42 +439,42 @@ const AUTOSCALERS: &[Story] = &[
     Story {
         name: "initialise with an HPA",
         like: &["s37"],
-        begin: || scalers::with_hpa().boxed(),
+        begin: || scalers::with_hpa().boxed_local(),
         acts: &[(|cluster| drop(cluster.put(CANARIES, scalers::canary("HorizontalPodAutoscaler"))), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "HPA",
         like: &["s37"],
-        begin: || scalers::at_rest("HorizontalPodAutoscaler").boxed(),
+        begin: || scalers::at_rest("HorizontalPodAutoscaler").boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(at_30)), (|cluster| scalers::autoscale(cluster, 5, 2), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "initialise with a ScaledObject",
         like: &["s38"],
-        begin: || scalers::with_scaled_object().boxed(),
+        begin: || scalers::with_scaled_object().boxed_local(),
         acts: &[(|cluster| drop(cluster.put(CANARIES, scalers::canary("ScaledObject"))), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "ScaledObject",
         like: &["s38"],
-        begin: || scalers::at_rest("ScaledObject").boxed(),
+        begin: || scalers::at_rest("ScaledObject").boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "ScaledObject, deleted",
         like: &["s38"],
-        begin: || scalers::at_rest("ScaledObject").boxed(),
+        begin: || scalers::at_rest("ScaledObject").boxed_local(),
         acts: &[(Cluster::delete_canary, REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "ScaledObject, deleted unpromoted",
         like: &[],
-        begin: || unpromoted(scalers::at_rest("ScaledObject").boxed(), |cluster| cluster.deploy("web:2")).boxed(),
+        begin: || unpromoted(scalers::at_rest("ScaledObject").boxed_local(), |cluster| cluster.deploy("web:2")).boxed_local(),
         acts: &[(Cluster::delete_canary, REST)],
         looks: BY_WEIGHT,
     },
@@ -484,35 +484,35 @@ const SERVICES: &[Story] = &[
     Story {
         name: "initialise a Service",
         like: &[],
-        begin: || with_service().boxed(),
+        begin: || with_service().boxed_local(),
         acts: &[(|cluster| drop(cluster.put(CANARIES, service_canary())), REST)],
         looks: Looks::At(&STEPS, Pods::Endpoints),
     },
     Story {
         name: "Service",
         like: &[],
-        begin: || service_at_rest().boxed(),
+        begin: || service_at_rest().boxed_local(),
         acts: &[(|cluster| lead_to(cluster, "v2"), REST)],
         looks: Looks::At(&STEPS, Pods::Endpoints),
     },
     Story {
         name: "Service, bad",
         like: &[],
-        begin: || service_at_rest().boxed(),
+        begin: || service_at_rest().boxed_local(),
         acts: &[(|cluster| lead_to(cluster, "v2"), Some(at_30)), (errors, REST)],
         looks: Looks::At(&STEPS, Pods::Endpoints),
     },
     Story {
         name: "Service, superseded",
         like: &[],
-        begin: || service_at_rest().boxed(),
+        begin: || service_at_rest().boxed_local(),
         acts: &[(|cluster| lead_to(cluster, "v2"), Some(at_30)), (|cluster| lead_to(cluster, "v4"), REST)],
         looks: Looks::At(&STEPS, Pods::Endpoints),
     },
     Story {
         name: "Service, deleted",
         like: &[],
-        begin: || service_at_rest().boxed(),
+        begin: || service_at_rest().boxed_local(),
         acts: &[(Cluster::delete_canary, REST)],
         looks: Looks::At(&STEPS, Pods::Endpoints),
     },
@@ -522,21 +522,21 @@ const WEBHOOKS: &[Story] = &[
     Story {
         name: "webhooks of every kind",
         like: &["s04_hooks"],
-        begin: || with_webhooks(&[]).boxed(),
+        begin: || with_webhooks(&[]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "a rollback webhook",
         like: &["a_rollback_webhook_and_an_order"],
-        begin: || with_webhooks(&["rollback"]).boxed(),
+        begin: || with_webhooks(&["rollback"]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "gates that a person opens",
         like: &["s35_a_rollout_waits"],
-        begin: || with_webhooks(&["confirm-rollout", "confirm-promotion"]).boxed(),
+        begin: || with_webhooks(&["confirm-rollout", "confirm-promotion"]).boxed_local(),
         acts: &[
             (|cluster| cluster.deploy("web:2"), Some(at_the_gate)),
             (|cluster| order(cluster, "approve"), Some(at_the_last_gate)),
@@ -550,14 +550,14 @@ const ORDERS: &[Story] = &[
     Story {
         name: "abort",
         like: &["a_rollback_webhook_and_an_order"],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(at_30)), (|cluster| order(cluster, "abort"), REST)],
         looks: BY_WEIGHT,
     },
     Story {
         name: "pause and resume",
         like: &[],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[
             (|cluster| cluster.deploy("web:2"), Some(at_30)),
             (|cluster| order(cluster, "pause"), Some(paused)),
@@ -568,7 +568,7 @@ const ORDERS: &[Story] = &[
     Story {
         name: "promote",
         like: &[],
-        begin: || Cluster::at_rest().boxed(),
+        begin: || Cluster::at_rest().boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(at_10)), (|cluster| order(cluster, "promote"), REST)],
         looks: BY_WEIGHT,
     },
@@ -859,7 +859,7 @@ async fn failing() -> Cluster {
 }
 
 /// A version that was not promoted is what the app holds.
-async fn unpromoted(cluster: BoxFuture<'static, Cluster>, change: fn(&Cluster)) -> Cluster {
+async fn unpromoted(cluster: LocalBoxFuture<'static, Cluster>, change: fn(&Cluster)) -> Cluster {
     let mut cluster = cluster.await;
     errors(&cluster);
     change(&cluster);

@@ -23,14 +23,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OnceCell, SemaphorePermit};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// How often a pass that waits for answers looks around by itself: time alone can be a reason to go back.
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_mins(1);
-
-/// How long answers of metrics are waited for once the process stops: as long as a healthy Prometheus takes at most.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How often a decision is taken again because somebody edited the Canary while it was being recorded.
 const ATTEMPTS: usize = 3;
@@ -156,7 +153,13 @@ impl Pass<'_> {
         let Self { context, rollout, plan, .. } = *self;
         let answers = observe::ask(context, rollout, &canary, plan, &asked);
         if asked.hooks.is_empty() {
-            return Ok((in_time(context, answers).await, canary));
+            // A stop waits for no Prometheus that hangs; the next leader asks again.
+            let answers = tokio::select! {
+                biased;
+                answers = answers => answers,
+                () = context.news.stopped() => Answers::default(),
+            };
+            return Ok((answers, canary));
         }
         self.slot = None;
         let answers = tokio::select! {
@@ -253,20 +256,6 @@ impl Pass<'_> {
             commit::collect(context, rollout, canary, &next.state).await?;
         }
         Ok(next.wake.map_or_else(Action::await_change, |at| Action::requeue(until(at, context.clock.now()))))
-    }
-}
-
-/// What is answered; when the process stops, what is answered within a moment. The next leader asks again, and must not wait
-/// for it until somebody who hangs has used up his time.
-async fn in_time(context: &Context, answers: impl Future<Output = Answers>) -> Answers {
-    let late = async {
-        context.news.stopped().await;
-        sleep(LAST_ANSWERS).await;
-    };
-    tokio::select! {
-        biased;
-        answers = answers => answers,
-        () = late => Answers::default(),
     }
 }
 

@@ -260,7 +260,7 @@ impl Wire {
                     let what = format!("{} {}", request.method(), request.uri().path());
                     wire.written.lock().expect("no test panics in here").push((Instant::now(), what));
                 }
-                server.oneshot(request).await.map_err(BoxError::from)
+                server.oneshot(request).await
             }
         });
         Client::new(service, "default")
