@@ -98,10 +98,10 @@ const STORIES: &[(&str, &[Story])] = &[
     ("edits", EDITS),
     ("deletion", DELETION),
     ("strategies", STRATEGIES),
-    ("daemon_sets", DAEMON_SETS),
+    ("daemon_sets", OF_DAEMON_SETS),
     ("configs", CONFIGS),
-    ("autoscalers", AUTOSCALERS),
-    ("services", SERVICES),
+    ("autoscalers", OF_AUTOSCALERS),
+    ("services", OF_SERVICES),
     ("webhooks", WEBHOOKS),
     ("orders", ORDERS),
 ];
@@ -141,7 +141,7 @@ const GOOD: &[Story] = &[
     Story {
         name: "own steps, and back in steps",
         like: &["s18_s31"],
-        begin: || at_rest(&json!({"stepWeightPromotion": 25}), &[]).boxed_local(),
+        begin: || at_rest(json!({"stepWeightPromotion": 25}), vec![]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: Looks::End,
     },
@@ -207,7 +207,7 @@ const BAD: &[Story] = &[
     Story {
         name: "no samples for a while",
         like: &["e09", "e10"],
-        begin: || at_rest(&json!({"onInconclusive": "Hold"}), &[]).boxed_local(),
+        begin: || at_rest(json!({"onInconclusive": "Hold"}), vec![]).boxed_local(),
         acts: &[
             (silence, REST),
             (|cluster| cluster.deploy("web:2"), Some(inconclusive)),
@@ -315,7 +315,7 @@ const STRATEGIES: &[Story] = &[
     Story {
         name: "blue/green",
         like: &["s03_s13"],
-        begin: || at_rest(&json!({"stepWeights": null, "iterations": 2}), &[]).boxed_local(),
+        begin: || at_rest(json!({"stepWeights": null, "iterations": 2}), vec![]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: AT_ONCE,
     },
@@ -329,35 +329,35 @@ const STRATEGIES: &[Story] = &[
     Story {
         name: "A/B",
         like: &["s04_s14_s20"],
-        begin: || at_rest(&insiders(), &[]).boxed_local(),
+        begin: || at_rest(insiders(), vec![]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST)],
         looks: AT_ONCE,
     },
     Story {
         name: "A/B, bad",
         like: &["s04_s14_s20"],
-        begin: || at_rest(&insiders(), &[]).boxed_local(),
+        begin: || at_rest(insiders(), vec![]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(all_of_it)), (errors, REST)],
         looks: AT_ONCE,
     },
     Story {
         name: "A/B, deleted",
         like: &["s05"],
-        begin: || at_rest(&insiders(), &[("revertOnDeletion", json!(true))]).boxed_local(),
+        begin: || at_rest(insiders(), vec![("revertOnDeletion", json!(true))]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), Some(all_of_it)), (Cluster::delete_canary, REST)],
         looks: Looks::End,
     },
     Story {
         name: "session affinity",
         like: &["s10_s15"],
-        begin: || at_rest(&affinity(), &[]).boxed_local(),
+        begin: || at_rest(affinity(), vec![]).boxed_local(),
         acts: &[(|cluster| cluster.deploy("web:2"), REST), (|cluster| cluster.deploy("web:3"), REST)],
         looks: Looks::End,
     },
     Story {
         name: "session affinity ends",
         like: &["s10_s15"],
-        begin: || at_rest(&affinity(), &[]).boxed_local(),
+        begin: || at_rest(affinity(), vec![]).boxed_local(),
         acts: &[
             (|cluster| cluster.deploy("web:2"), Some(at_30)),
             (|cluster| cluster.edit_spec(|spec| spec["analysis"]["sessionAffinity"] = Value::Null), REST),
@@ -380,7 +380,7 @@ const STRATEGIES: &[Story] = &[
     },
 ];
 
-const DAEMON_SETS: &[Story] = &[
+const OF_DAEMON_SETS: &[Story] = &[
     Story {
         name: "DaemonSet",
         like: &["s36"],
@@ -435,7 +435,7 @@ const CONFIGS: &[Story] = &[
     },
 ];
 
-const AUTOSCALERS: &[Story] = &[
+const OF_AUTOSCALERS: &[Story] = &[
     Story {
         name: "initialise with an HPA",
         like: &["s37"],
@@ -474,13 +474,15 @@ const AUTOSCALERS: &[Story] = &[
     Story {
         name: "ScaledObject, deleted unpromoted",
         like: &[],
-        begin: || unpromoted(scalers::at_rest("ScaledObject").boxed_local(), |cluster| cluster.deploy("web:2")).boxed_local(),
+        begin: || {
+            unpromoted(scalers::at_rest("ScaledObject").boxed_local(), |cluster| cluster.deploy("web:2")).boxed_local()
+        },
         acts: &[(Cluster::delete_canary, REST)],
         looks: BY_WEIGHT,
     },
 ];
 
-const SERVICES: &[Story] = &[
+const OF_SERVICES: &[Story] = &[
     Story {
         name: "initialise a Service",
         like: &[],
@@ -611,7 +613,7 @@ async fn a_crash_in_any_strategy_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_while_a_daemon_set_is_rolled_out_changes_nothing() {
-    check(DAEMON_SETS).await;
+    check(OF_DAEMON_SETS).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -621,12 +623,12 @@ async fn a_crash_while_configs_are_rolled_out_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_while_an_autoscaler_is_held_changes_nothing() {
-    check(AUTOSCALERS).await;
+    check(OF_AUTOSCALERS).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_while_a_service_is_rolled_out_changes_nothing() {
-    check(SERVICES).await;
+    check(OF_SERVICES).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -798,13 +800,13 @@ impl Fate {
     /// Another process takes the place of the one that is gone.
     async fn is_fulfilled(&self, cluster: &mut Cluster, name: &str) {
         if let Crash::Unsure(_) = self.crash {
-            let writes = cluster.server.writes().len();
+            let writes = cluster.server.write_count();
             for _ in 0..UNSURE_PASSES {
                 // It fails, or has nothing to do.
                 let _ = cluster.pass().await;
             }
             let written = self.unsure.lock().expect("no test panics in here").join("\n");
-            let more = cluster.server.writes().len() - writes;
+            let more = cluster.server.write_count() - writes;
             assert!(written.is_empty() && more == 0, "{name}, {:?}: {more} more\n{written}", self.crash);
         }
         cluster.server.clear_faults();
@@ -835,9 +837,9 @@ async fn bare_at_rest(reverts: bool) -> Cluster {
 }
 
 /// The app with a Canary whose analysis, and whose spec, say more.
-async fn at_rest(analysis: &Value, spec: &[(&str, Value)]) -> Cluster {
+async fn at_rest(analysis: Value, spec: Vec<(&str, Value)>) -> Cluster {
     let mut cluster = Cluster::with_app().await;
-    cluster.put(CANARIES, canary_with(analysis));
+    cluster.put(CANARIES, canary_with(&analysis));
     cluster.edit_spec(|canary| spec.iter().for_each(|(field, value)| canary[*field] = value.clone()));
     cluster.settle().await;
     assert_eq!(cluster.phase(), "Initialized", "{}", cluster.status());
@@ -845,11 +847,11 @@ async fn at_rest(analysis: &Value, spec: &[(&str, Value)]) -> Cluster {
 }
 
 async fn reverting() -> Cluster {
-    at_rest(&json!({}), &[("revertOnDeletion", json!(true))]).await
+    at_rest(json!({}), vec![("revertOnDeletion", json!(true))]).await
 }
 
 async fn skipping() -> Cluster {
-    at_rest(&json!({}), &[("skipAnalysis", json!(true))]).await
+    at_rest(json!({}), vec![("skipAnalysis", json!(true))]).await
 }
 
 async fn failing() -> Cluster {
@@ -901,7 +903,7 @@ async fn copying() -> Cluster {
 async fn switched(moves: bool) -> Cluster {
     let analysis = json!({"stepWeights": null, "iterations": 2, "switchTraffic": moves});
     let service = json!({"port": 80, "targetPort": 8080});
-    at_rest(&analysis, &[("provider", json!("kubernetes")), ("service", service)]).await
+    at_rest(analysis, vec![("provider", json!("kubernetes")), ("service", service)]).await
 }
 
 /// A cluster at rest whose rollouts ask webhooks of every kind; these say the other thing.

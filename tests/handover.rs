@@ -18,12 +18,12 @@ const HAND_OVER: Duration = Duration::from_secs(5);
 #[tokio::test(start_paused = true)]
 async fn a_clean_stop_hands_over_in_the_middle_of_a_rollout_within_five_seconds() {
     // At different moments between two looks of the standby, and between two renewals of the leader.
-    for tenth in 0..8 {
+    for turn in 0..3 {
         let cluster = Processes::new(&json!({})).await;
         let [first, second] = cluster.two().await;
         cluster.deploy("web:2");
         cluster.until_weight(30).await;
-        sleep(Duration::from_millis(700 * tenth)).await;
+        sleep(Duration::from_millis(1700 * turn)).await;
 
         let stopped = first.stop();
         cluster.overwrite_weights();
@@ -66,7 +66,7 @@ async fn a_stop_waits_neither_for_a_metric_nor_for_a_webhook_that_hangs() {
 /// As many passes as may be made at once hang, and all the others wait for their turn.
 #[tokio::test(start_paused = true)]
 async fn a_stop_waits_for_no_pass_that_has_not_begun() {
-    const MANY: usize = 60;
+    const MANY: usize = 20;
     let nowhere = Inbox::start(Does::Hang).await;
     let mut cluster = Processes::new(&json!({})).await;
     cluster.settings.concurrency = 1;
@@ -134,7 +134,10 @@ async fn a_leader_that_stood_still_writes_nothing_and_asks_nobody_when_it_goes_o
         }
         cluster.until("it is promoted", |server| phase(server) == "Succeeded").await;
         assert_eq!(cluster.weights_on_record(), [0, 10, 30, 60, 0]);
-        one_after_the_other(&first, &second);
+        match led {
+            "first" => assert_eq!(second.wire.writes(), [], "a moment is no reason to take over"),
+            _ => one_after_the_other(&first, &second),
+        }
     }
 }
 
@@ -152,7 +155,7 @@ async fn a_leader_whose_lease_is_stolen_writes_nothing_more() {
     assert!(matches!(only.ends().await, Err(Ended::Keep(_))));
     let written = only.wire.writes().len();
     cluster.overwrite_weights();
-    sleep(Duration::from_mins(5)).await;
+    sleep(Duration::from_mins(1)).await;
     assert_eq!(only.wire.writes().len(), written);
 }
 

@@ -137,7 +137,7 @@ impl Processes {
     pub(crate) async fn until(&self, what: &str, reached: impl Fn(&ApiServer) -> bool) {
         let waiting = async {
             while !reached(&self.server) {
-                sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(50)).await;
             }
         };
         if timeout(PATIENCE, waiting).await.is_err() {
@@ -159,10 +159,14 @@ impl Processes {
 /// The rest of the cluster.
 async fn react(server: ApiServer) {
     let deployments = DeploymentController::new();
+    let mut seen = None;
     loop {
-        deployments.settle(&server);
-        accept_routes(&server, "example.com/gateway");
-        sleep(Duration::from_millis(10)).await;
+        if seen != Some(server.revision()) {
+            deployments.settle(&server);
+            accept_routes(&server, "example.com/gateway");
+            seen = Some(server.revision());
+        }
+        sleep(Duration::from_millis(50)).await;
     }
 }
 
