@@ -255,16 +255,16 @@ impl Intent<'_> {
     }
 
     /// Whether the recorded state still is the newest: an instance that stood still must not undo what came after.
-    async fn still_newest(&self, lane: Lane) -> Result<(), Error> {
-        let key = &self.rollout.key;
-        let now = self.context.read(lane, key).await?;
-        let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
-        if version == self.canary.resource_version().as_deref() {
-            Ok(())
-        } else {
-            Err(Error::Supersede(key.to_string()))
-        }
+    pub(super) async fn still_newest(&self, lane: Lane) -> Result<(), Error> {
+        still_newest(self.context, lane, &self.rollout.key, self.canary).await
     }
+}
+
+/// Whether a Canary still is what was read or written last.
+pub(super) async fn still_newest(context: &Context, lane: Lane, key: &Key, canary: &Canary) -> Result<(), Error> {
+    let now = context.read(lane, key).await?;
+    let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
+    if version == canary.resource_version().as_deref() { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
 }
 
 /// What is said of the newest state. A retreat does not wait for it for long, and goes on when nobody answers.

@@ -190,16 +190,13 @@ pub(super) async fn restore(
         .await
 }
 
-/// Deletes the copies that neither the primary nor any of `records` refers to.
-pub(super) async fn collect(
-    context: &Context,
-    rollout: &Rollout,
-    records: impl Iterator<Item = Value>,
-) -> Result<(), Error> {
-    let Some(primary) = context.cache.get(&rollout.primary()) else { return Ok(()) };
+/// The copies that neither the primary nor any of `records` refers to; none while pods of the primary are of an older
+/// template than its newest.
+pub(super) fn unused(context: &Context, rollout: &Rollout, records: impl Iterator<Item = Value>) -> Vec<Key> {
+    let Some(primary) = context.cache.get(&rollout.primary()) else { return vec![] };
     let pods = rollout.workload.pods(&primary);
     if !pods.current || pods.total > pods.updated {
-        return Ok(());
+        return vec![];
     }
     let template = rollout.workload.template(&primary).into_owned();
     let templates = records.filter_map(|record| recorded_template(&record)).chain([template]);
@@ -207,17 +204,13 @@ pub(super) async fn collect(
     let target = context.cache.get(&rollout.target());
     let owners = [Some(&rollout.app.owner), target.as_ref().map(|target| &target["metadata"])];
     let owners: Vec<_> = owners.into_iter().flatten().filter_map(|owner| owner["uid"].as_str()).collect();
-    for kind in Kind::ALL {
-        // One with two owners is found twice.
+    // One with two owners is found twice.
+    let names = |kind: Kind| -> BTreeSet<String> {
         let copies = owners.iter().flat_map(|owner| context.cache.marked(kind.as_str(), owner));
-        let names: BTreeSet<_> =
-            copies.filter_map(|copy| copy["metadata"]["name"].as_str().map(str::to_owned)).collect();
-        let unused = names.into_iter().map(|name| Config { kind, name }).filter(|copy| !in_use.contains(copy));
-        for copy in unused {
-            context.delete(&rollout.config(&copy)).await?;
-        }
-    }
-    Ok(())
+        copies.filter_map(|copy| copy["metadata"]["name"].as_str().map(str::to_owned)).collect()
+    };
+    let copies = Kind::ALL.into_iter().flat_map(|kind| names(kind).into_iter().map(move |name| Config { kind, name }));
+    copies.filter(|copy| !in_use.contains(copy)).map(|copy| rollout.config(&copy)).collect()
 }
 
 /// Gives the copies that a primary uses to `heir`, with which they are to go from now on.

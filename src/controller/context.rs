@@ -299,13 +299,14 @@ impl Context {
         }
     }
 
-    /// Makes an event of an object; that it is there already is as good.
+    /// Makes an event of an object; that it is there already is as good. An event is a write like any other: what an
+    /// instance that is not sure has to say of a Canary may be wrong by now.
     ///
     /// # Errors
     /// When leadership is not certain, or the API server says no.
     pub async fn publish(&self, key: &Key, event: &Event) -> Result<(), Error> {
         let (api, parameters) = (Api::namespaced(self.client.clone(), &key.namespace), PostParams::default());
-        match self.call(Lane::Courtesy, "publish an event of", key, || api.create(&parameters, event)).await {
+        match self.write(Lane::Courtesy, "publish an event of", key, || api.create(&parameters, event)).await {
             Err(error) if error.code() != Some(409) => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -383,6 +384,11 @@ impl Context {
         let scopes = [None, Some(namespace.to_owned())];
         // The sender lives as long as `self`.
         let _ = self.filled.subscribe().wait_for(|filled| scopes.iter().any(|scope| filled.contains(scope))).await;
+    }
+
+    /// No pass waits for its turn or for an answer any more: the process stops.
+    pub fn stop(&self) {
+        self.news.stop();
     }
 
     /// Counts a failed pass of a Canary; answers how many in a row that makes.

@@ -205,15 +205,16 @@ impl Pass<'_> {
         if !asks && free.is_some() {
             return Ok(Known { answers, read, canary, _slot: free });
         }
+        let superseded = || Error::Supersede(rollout.key.to_string());
         let slot = match free {
             Some(slot) => Some(slot),
             None => tokio::select! {
                 biased;
                 () = self.goes_back(&canary, state, &answers) => None,
+                () = context.news.stopped() => return Err(superseded()),
                 slot = context.slots.wait(serves) => Some(slot),
             },
         };
-        let superseded = || Error::Supersede(rollout.key.to_string());
         let now = context.watched(&rollout.key).ok_or_else(superseded)?;
         if !Self::is_same(&canary, &now, state) {
             return Err(superseded());
@@ -362,7 +363,7 @@ impl Pass<'_> {
         }
         commit::copies(context, rollout, &next.state, found).await?;
         if next.state.canary == CanaryPods::Down {
-            commit::collect(context, rollout, &next.state).await?;
+            commit::collect(context, rollout, canary, &next.state).await?;
         }
         Ok(next.wake.map(|at| until(at, context.clock.now())))
     }

@@ -7,6 +7,7 @@ use super::apply::Intent;
 use super::cache::Key;
 use super::context::Context;
 use super::error::Error;
+use super::lanes::Lane;
 use super::rollout::Rollout;
 use crate::domain::{Phase, Scale};
 use crate::workload::Selector;
@@ -124,6 +125,7 @@ impl Intent<'_> {
             let is_other = |object: &Value, name| object["metadata"]["name"].as_str() != Some(name);
             let copies = context.cache.marked(scaler.kind(), &rollout.uid);
             for object in copies.iter().filter(|object| is_other(object, copy)) {
+                self.newest.get_or_try_init(|| self.still_newest(Lane::Work)).await?;
                 context.delete(&key(object)).await?;
             }
             let paused = context.cache.marked(scaler.kind(), &pause_of(&rollout.key.namespace, &rollout.app.canary));

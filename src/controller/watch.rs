@@ -62,7 +62,8 @@ const PAGE: u32 = 50;
 /// Failures in a row that a person should know of; fewer are everyday life.
 const TOLD_AFTER: u32 = 3;
 
-/// Reconciles all Canaries until `stop`; what is left then are the last alerts.
+/// Watches at once, and reconciles all Canaries from the moment at which `leadership` begins until `stop`; what is left
+/// then are the last alerts.
 ///
 /// # Errors
 /// When the operator cannot start.
@@ -99,15 +100,19 @@ pub async fn run(
         watched.fill().await;
         readiness.set_ready();
     });
-    let (stopping, news) = (stop.clone(), Arc::clone(&context.news));
+    let (stopping, stopped) = (stop.clone(), Arc::clone(&context));
     tokio::spawn(async move {
         stopping.await;
-        news.stop();
+        stopped.stop();
     });
     let queues = wakes.into_iter().map(|(scope, wakes)| {
         let (filling, passing) = (Arc::clone(&context), Arc::clone(&context));
-        let filled = async move { filling.filled_scope(&scope).await };
-        queue::run(wakes, filled, stop.clone(), move |name| one(name, Arc::clone(&passing)))
+        // One that stands by watches, so that it has nothing to list when its turn to lead comes.
+        let may_begin = async move {
+            filling.filled_scope(&scope).await;
+            filling.leadership.clone().begun().await;
+        };
+        queue::run(wakes, may_begin, stop.clone(), move |name| one(name, Arc::clone(&passing)))
     });
     join_all(queues).await;
     Ok(deliveries)
