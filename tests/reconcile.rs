@@ -154,15 +154,12 @@ async fn a_good_version_is_promoted() {
     +0s
       update canaries/status/web: Progressing weight 10 step 1 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 10, step 1 of 3: the next check is at 00:00:15Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 90, replace /spec/rules/0/backendRefs/1/weight 10
-      event Normal Advanced: canary weight 10: its pods are ready
     +10s
       update canaries/status/web: Progressing weight 30 step 2 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 30, step 2 of 3: the next check is at 00:00:25Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 70, replace /spec/rules/0/backendRefs/1/weight 30
-      event Normal Advanced: canary weight 30: every check passed
     +20s
       update canaries/status/web: Progressing weight 60 step 3 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 60, step 3 of 3: the next check is at 00:00:35Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 40, replace /spec/rules/0/backendRefs/1/weight 60
-      event Normal Advanced: canary weight 60: every check passed
     +30s
       update canaries/status/web: Promoting weight 60 step 3 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Promoting: the primary is being given the analysed version: the primary is being made or updated
       patch deployments/web-primary: replace /metadata/annotations/serin.dev~1revision "6ebea71b19", replace /spec/template/spec/containers/0/image "web:2"
@@ -170,7 +167,6 @@ async fn a_good_version_is_promoted() {
     +30s
       update canaries/status/web: Finalising weight 0 step 0 pods Up of 3, 6ebea71b19 -> - | Reconciling | Finalising: all traffic is going to the primary: the gateway does not report the new weights yet
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
-      event Normal Finalising: the primary runs the analysed version; it gets all traffic
     +30s
       update canaries/status/web: Succeeded weight 0 step 0 pods Draining of 3, 6ebea71b19 -> - | Ready | Promoted | Succeeded: revision 6ebea71b19 serves
       event Normal Succeeded: revision 6ebea71b19 is promoted
@@ -184,6 +180,32 @@ async fn a_good_version_is_promoted() {
     let asked = cluster.prometheus.asked();
     assert_eq!(asked.len(), 3, "one query at the end of each step: {asked:?}");
     assert!(asked.iter().all(|asked| asked.parameters.contains("web-canary")), "{asked:?}");
+}
+
+/// What a rollout costs the API server is what limits how many there can be.
+#[tokio::test(start_paused = true)]
+async fn a_rollout_of_five_steps_costs_24_requests() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit_spec(|spec| spec["analysis"]["stepWeights"] = json!([10, 20, 30, 40, 50]));
+    cluster.settle().await;
+    cluster.forget();
+    cluster.deploy("web:2");
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Succeeded");
+    assert_eq!(cluster.prometheus.asked().len(), 5);
+    let mut requests = std::collections::BTreeMap::<_, usize>::new();
+    for request in cluster.server.requests() {
+        *requests.entry(format!("{} {}", request.verb, request.target())).or_default() += 1;
+    }
+    insta::assert_yaml_snapshot!(requests, @r"
+    create controllerrevisions: 1
+    create events: 3
+    get canaries: 1
+    patch deployments: 3
+    patch httproutes: 6
+    update canaries/status: 10
+    ");
+    assert_eq!(requests.values().sum::<usize>(), 24);
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,15 +251,12 @@ async fn a_newer_version_replaces_the_one_under_analysis() {
     +10s
       update canaries/status/web: Progressing weight 10 step 1 pods Up of 3, 34004e8f4c -> ce6b739075 | Reconciling | Progressing: weight 10, step 1 of 3: the next check is at 00:00:25Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 90, replace /spec/rules/0/backendRefs/1/weight 10
-      event Normal Advanced: canary weight 10: its pods are ready
     +20s
       update canaries/status/web: Progressing weight 30 step 2 pods Up of 3, 34004e8f4c -> ce6b739075 | Reconciling | Progressing: weight 30, step 2 of 3: the next check is at 00:00:35Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 70, replace /spec/rules/0/backendRefs/1/weight 30
-      event Normal Advanced: canary weight 30: every check passed
     +30s
       update canaries/status/web: Progressing weight 60 step 3 pods Up of 3, 34004e8f4c -> ce6b739075 | Reconciling | Progressing: weight 60, step 3 of 3: the next check is at 00:00:45Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 40, replace /spec/rules/0/backendRefs/1/weight 60
-      event Normal Advanced: canary weight 60: every check passed
     +40s
       update canaries/status/web: Promoting weight 60 step 3 pods Up of 3, 34004e8f4c -> ce6b739075 | Reconciling | Promoting: the primary is being given the analysed version: the primary is being made or updated
       patch deployments/web-primary: replace /metadata/annotations/serin.dev~1revision "ce6b739075", replace /spec/template/spec/containers/0/image "web:3"
@@ -245,7 +264,6 @@ async fn a_newer_version_replaces_the_one_under_analysis() {
     +40s
       update canaries/status/web: Finalising weight 0 step 0 pods Up of 3, ce6b739075 -> - | Reconciling | Finalising: all traffic is going to the primary: the gateway does not report the new weights yet
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
-      event Normal Finalising: the primary runs the analysed version; it gets all traffic
     +40s
       update canaries/status/web: Succeeded weight 0 step 0 pods Draining of 3, ce6b739075 -> - | Ready | Promoted | Succeeded: revision ce6b739075 serves
       event Normal Succeeded: revision ce6b739075 is promoted
@@ -372,7 +390,6 @@ async fn without_analysis_a_version_is_promoted_when_its_pods_are_ready() {
       event Normal Promoting: the primary is given revision 6ebea71b19: its pods are ready, and the analysis is skipped
     +0s
       update canaries/status/web: Finalising weight 0 step 0 pods Up of 3, 6ebea71b19 -> - | Reconciling | Finalising: all traffic is going to the primary: the gateway does not report the new weights yet
-      event Normal Finalising: the primary runs the analysed version; it gets all traffic
     +0s
       update canaries/status/web: Succeeded weight 0 step 0 pods Draining of 3, 6ebea71b19 -> - | Ready | Promoted | Succeeded: revision 6ebea71b19 serves
       event Normal Succeeded: revision 6ebea71b19 is promoted
@@ -753,7 +770,6 @@ async fn a_target_that_cannot_be_told_apart_is_refused() {
     cluster.settle().await;
     insta::assert_snapshot!(cluster.story(), @r#"
     +0s
-      patch canaries/web: add /metadata/finalizers ["serin.dev/finalizer"]
       update canaries/status/web: - weight 0 step 0 pods - of null, - -> - | Stalled | InvalidTarget: Deployment web: spec.selector.matchLabels has none of the labels app, name, app.kubernetes.io/name; one of them is needed to tell primary and canary apart; name one that it has with --selector-labels
       event Warning InvalidTarget: Deployment web: spec.selector.matchLabels has none of the labels app, name, app.kubernetes.io/name; one of them is needed to tell primary and canary apart; name one that it has with --selector-labels
     "#);

@@ -309,13 +309,10 @@ async fn without_a_route_the_service_moves_to_the_canary_and_back() {
     +0s
       update canaries/status/web: Progressing weight 100 step 1 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 100, iteration 0 of 3: the next check is at 00:00:15Z
       patch services/web: add /metadata/annotations/serin.dev~1leads-to-canary "true", replace /spec/selector/app "web"
-      event Normal Advanced: canary weight 100: its pods are ready
     +10s
       update canaries/status/web: Progressing weight 100 step 1 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 100, iteration 1 of 3: the next check is at 00:00:25Z
-      event Normal CheckPassed: check 1 of 3 passed at weight 100
     +20s
       update canaries/status/web: Progressing weight 100 step 1 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Progressing: weight 100, iteration 2 of 3: the next check is at 00:00:35Z
-      event Normal CheckPassed: check 2 of 3 passed at weight 100
     +30s
       update canaries/status/web: Promoting weight 100 step 1 pods Up of 3, 34004e8f4c -> 6ebea71b19 | Reconciling | Promoting: the primary is being given the analysed version: the primary is being made or updated
       patch deployments/web-primary: replace /metadata/annotations/serin.dev~1revision "6ebea71b19", replace /spec/template/spec/containers/0/image "web:2"
@@ -323,7 +320,6 @@ async fn without_a_route_the_service_moves_to_the_canary_and_back() {
     +30s
       update canaries/status/web: Finalising weight 0 step 0 pods Up of 3, 6ebea71b19 -> - | Reconciling | Finalising: all traffic is going to the primary: the gateway does not report the new weights yet
       patch services/web: remove /metadata/annotations/serin.dev~1leads-to-canary, replace /spec/selector/app "web-primary"
-      event Normal Finalising: the primary runs the analysed version; it gets all traffic
     +30s
       update canaries/status/web: Succeeded weight 0 step 0 pods Draining of 3, 6ebea71b19 -> - | Ready | Promoted | Succeeded: revision 6ebea71b19 serves
       event Normal Succeeded: revision 6ebea71b19 is promoted

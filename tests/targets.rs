@@ -117,15 +117,12 @@ async fn a_good_version_of_a_daemon_set_is_promoted() {
     +0s
       update canaries/status/web: Progressing weight 10 step 1 pods Up of 2, aa3e661de5 -> 3aaec9abe6 | Reconciling | Progressing: weight 10, step 1 of 3: the next check is at 00:00:15Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 90, replace /spec/rules/0/backendRefs/1/weight 10
-      event Normal Advanced: canary weight 10: its pods are ready
     +10s
       update canaries/status/web: Progressing weight 30 step 2 pods Up of 2, aa3e661de5 -> 3aaec9abe6 | Reconciling | Progressing: weight 30, step 2 of 3: the next check is at 00:00:25Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 70, replace /spec/rules/0/backendRefs/1/weight 30
-      event Normal Advanced: canary weight 30: every check passed
     +20s
       update canaries/status/web: Progressing weight 60 step 3 pods Up of 2, aa3e661de5 -> 3aaec9abe6 | Reconciling | Progressing: weight 60, step 3 of 3: the next check is at 00:00:35Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 40, replace /spec/rules/0/backendRefs/1/weight 60
-      event Normal Advanced: canary weight 60: every check passed
     +30s
       update canaries/status/web: Promoting weight 60 step 3 pods Up of 2, aa3e661de5 -> 3aaec9abe6 | Reconciling | Promoting: the primary is being given the analysed version: the primary is being made or updated
       patch daemonsets/web-primary: replace /metadata/annotations/serin.dev~1revision "3aaec9abe6", replace /spec/template/spec/containers/0/image "web:2"
@@ -133,7 +130,6 @@ async fn a_good_version_of_a_daemon_set_is_promoted() {
     +30s
       update canaries/status/web: Finalising weight 0 step 0 pods Up of 2, 3aaec9abe6 -> - | Reconciling | Finalising: all traffic is going to the primary: the gateway does not report the new weights yet
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
-      event Normal Finalising: the primary runs the analysed version; it gets all traffic
     +30s
       update canaries/status/web: Succeeded weight 0 step 0 pods Draining of 2, 3aaec9abe6 -> - | Ready | Promoted | Succeeded: revision 3aaec9abe6 serves
       event Normal Succeeded: revision 3aaec9abe6 is promoted
@@ -340,15 +336,12 @@ async fn a_good_version_of_a_service_is_promoted() {
     +0s
       update canaries/status/web: Progressing weight 10 step 1 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Reconciling | Progressing: weight 10, step 1 of 3: the next check is at 00:00:15Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 90, replace /spec/rules/0/backendRefs/1/weight 10
-      event Normal Advanced: canary weight 10: its pods are ready
     +10s
       update canaries/status/web: Progressing weight 30 step 2 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Reconciling | Progressing: weight 30, step 2 of 3: the next check is at 00:00:25Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 70, replace /spec/rules/0/backendRefs/1/weight 30
-      event Normal Advanced: canary weight 30: every check passed
     +20s
       update canaries/status/web: Progressing weight 60 step 3 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Reconciling | Progressing: weight 60, step 3 of 3: the next check is at 00:00:35Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 40, replace /spec/rules/0/backendRefs/1/weight 60
-      event Normal Advanced: canary weight 60: every check passed
     +30s
       update canaries/status/web: Promoting weight 60 step 3 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Reconciling | Promoting: the primary is being given the analysed version: the primary is being made or updated
       patch services/web-primary: replace /metadata/annotations/serin.dev~1revision "488d6727c3", replace /metadata/labels/serin.dev~1revision "488d6727c3", replace /spec/selector/version "v2"
@@ -356,7 +349,6 @@ async fn a_good_version_of_a_service_is_promoted() {
     +30s
       update canaries/status/web: Finalising weight 0 step 0 pods Up of 1, 488d6727c3 -> - | Reconciling | Finalising: all traffic is going to the primary: the gateway does not report the new weights yet
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0
-      event Normal Finalising: the primary runs the analysed version; it gets all traffic
     +30s
       update canaries/status/web: Succeeded weight 0 step 0 pods Draining of 1, 488d6727c3 -> - | Ready | Promoted | Succeeded: revision 488d6727c3 serves
       event Normal Succeeded: revision 488d6727c3 is promoted
@@ -383,7 +375,6 @@ async fn a_bad_version_of_a_service_is_taken_back() {
     +0s
       update canaries/status/web: Progressing weight 10 step 1 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Reconciling | Progressing: weight 10, step 1 of 3: the next check is at 00:00:15Z
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 90, replace /spec/rules/0/backendRefs/1/weight 10
-      event Normal Advanced: canary weight 10: its pods are ready
     +10s
       update canaries/status/web: Failed weight 0 step 0 pods Up of 1, 2d30f69fd4 -> 488d6727c3 | Stalled | RolledBack: revision 2d30f69fd4 serves; the new version was taken back: request-success-rate is 50, below the minimum 99 (failed check 1 of 1); change the pod template to roll out a fix or try again
       patch httproutes/web: replace /spec/rules/0/backendRefs/0/weight 100, replace /spec/rules/0/backendRefs/1/weight 0

@@ -38,7 +38,9 @@ pub(super) async fn tell(context: &Context, rollout: &Rollout, canary: &Canary, 
         }
     }
     alerts::raise(context, rollout, canary, notes, answers);
-    let events = notes.iter().map(|note| publish(context, canary, note.warning, note.reason.to_string(), &note.text));
+    // Every request counts where there are many rollouts: the steps are in the history, the log and the alerts.
+    let events = notes.iter().filter(|note| note.warning || !note.reason.is_step());
+    let events = events.map(|note| publish(context, canary, note.warning, note.reason.to_string(), &note.text));
     join_all(events).await;
 }
 

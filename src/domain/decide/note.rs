@@ -77,6 +77,35 @@ pub enum Reason {
     OrderRefused,
 }
 
+impl Reason {
+    /// Whether it is one of many steps of the same kind, between a beginning and an end that are told by themselves.
+    #[must_use]
+    pub fn is_step(self) -> bool {
+        match self {
+            Self::CheckPassed | Self::Advanced | Self::Shifted | Self::Finalising => true,
+            Self::Initialized
+            | Self::NewRevision
+            | Self::Superseded
+            | Self::Restored
+            | Self::GateClosed
+            | Self::GateOpened
+            | Self::Checking
+            | Self::CheckFailed
+            | Self::Inconclusive
+            | Self::Retreated
+            | Self::RolledBack
+            | Self::Promoting
+            | Self::PromotionFailed
+            | Self::Succeeded
+            | Self::Terminating
+            | Self::PrimaryKept
+            | Self::HookFailed
+            | Self::Ordered
+            | Self::OrderRefused => false,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{self:?}")
