@@ -353,6 +353,8 @@ fn settings() -> Settings {
         query_timeout: Duration::from_secs(5),
         config_tracking: true,
         concurrency: 4,
+        api_concurrency: 8,
+        query_concurrency: 8,
         webhook_concurrency: 4,
         allowed_egress: AllowedHosts::default(),
         tenancy: Tenancy::default(),

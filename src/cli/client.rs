@@ -6,8 +6,11 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use anyhow::Context;
-use http::{Request, Response};
+use http::header::RETRY_AFTER;
+use http::{Request, Response, StatusCode};
 use kube::client::ClientBuilder;
+use kube::core::Status;
+use kube::core::response::StatusDetails;
 use kube::{Client, Config};
 use tower::{BoxError, Layer, Service};
 
@@ -26,9 +29,12 @@ pub(super) async fn connect(metrics: &Arc<Metrics>) -> anyhow::Result<Client> {
         Config::infer().await.context("could not find a Kubernetes cluster; set KUBECONFIG or run inside a Pod")?;
     config.connect_timeout = Some(CONNECT);
     config.write_timeout = Some(ANSWER);
+    // Its own retries would wait here, out of sight, as long as the API server asks for, with a retreat too; who calls knows
+    // better what can wait.
+    config.default_retry = false;
     // Not `read_timeout`: it would also end watches on which nothing happens, and an idle Canary is to cost nothing.
     let builder = ClientBuilder::try_from(config).context("could not set up the client for the Kubernetes API")?;
-    Ok(builder.with_layer(&Deadline).with_layer(&ApiRequests::new(Arc::clone(metrics))).build())
+    Ok(builder.with_layer(&Deadline).with_layer(&ApiRequests::new(Arc::clone(metrics))).with_layer(&Patience).build())
 }
 
 /// Bounds the time until the answer begins. A watch answers at once too; only its body takes long.
@@ -68,6 +74,67 @@ where
     }
 }
 
+/// Hands on for how long the API server asks to be left alone: it says so in a header, which nobody above sees.
+#[derive(Clone, Copy, Debug)]
+struct Patience;
+
+impl<Inner> Layer<Inner> for Patience {
+    type Service = Patient<Inner>;
+
+    fn layer(&self, inner: Inner) -> Self::Service {
+        Patient { inner }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Patient<Inner> {
+    inner: Inner,
+}
+
+impl<Inner, Body, Answer> Service<Request<Body>> for Patient<Inner>
+where
+    Inner: Service<Request<Body>, Response = Response<Answer>, Error = BoxError>,
+    Inner::Future: Send + 'static,
+{
+    type Response = Inner::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            // kube hands on an error of its own as it is.
+            turned_away(&answer).map_or(Ok(answer), |status| Err(kube::Error::Api(status.boxed()).into()))
+        })
+    }
+}
+
+/// What the API server says when it asks for so many seconds of patience. A date, which the header may hold too, it never
+/// gives.
+fn turned_away<Body>(answer: &Response<Body>) -> Option<Status> {
+    let code = answer.status();
+    if !matches!(code, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        return None;
+    }
+    let seconds: u32 = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    let reason = code.canonical_reason().unwrap_or_default();
+    let details = StatusDetails {
+        name: String::new(),
+        group: String::new(),
+        kind: String::new(),
+        uid: String::new(),
+        causes: vec![],
+        retry_after_seconds: seconds,
+    };
+    let status = Status::failure(&format!("it asks for {seconds} s of patience"), reason).with_code(code.as_u16());
+    Some(status.with_details(details))
+}
+
 /// Nothing was heard.
 #[derive(Debug, thiserror::Error)]
 #[error("the Kubernetes API did not answer within {} s", ANSWER.as_secs())]
@@ -89,5 +156,23 @@ mod tests {
         let client = ClientBuilder::new(silent, "default").with_layer(&Deadline).build();
         let error = client.apiserver_version().await.unwrap_err();
         assert_eq!(chain(&error), "ServiceError: the Kubernetes API did not answer within 15 s");
+    }
+
+    #[tokio::test]
+    async fn how_long_the_api_server_asks_for_patience_is_handed_on() {
+        for (code, header, seconds) in
+            [(429, Some("7"), Some(7)), (503, Some("30"), Some(30)), (429, None, None), (500, Some("7"), None)]
+        {
+            let busy = service_fn(move |_: Request<Body>| async move {
+                let answer = Response::builder().status(code);
+                let answer = header.into_iter().fold(answer, |answer, seconds| answer.header(RETRY_AFTER, seconds));
+                Ok::<_, BoxError>(answer.body(Body::from(b"Too many requests, please try again later.".to_vec()))?)
+            });
+            let client = ClientBuilder::new(busy, "default").with_layer(&Patience).build();
+            let error = client.apiserver_version().await.unwrap_err();
+            let kube::Error::Api(status) = error else { panic!("{error:?}") };
+            assert_eq!(status.code, code);
+            assert_eq!(status.details.map(|details| details.retry_after_seconds), seconds, "{code} {header:?}");
+        }
     }
 }

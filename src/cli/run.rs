@@ -88,10 +88,23 @@ pub(super) struct Run {
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     enable_config_tracking: bool,
 
-    /// How many Canaries are worked on at the same time, from 1 to 1024.
+    /// How many Canaries are written about at the same time, from 1 to 1024. A quarter of the places is kept for those whose
+    /// new version has traffic, and taking that back needs none.
     #[arg(long, env = "SERIN_CONCURRENCY", value_name = "NUMBER", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
+
+    /// How many requests are under way to the Kubernetes API at the same time, from 1 to 1024; watches and the Lease do not
+    /// count, and as many again are kept for taking traffic back.
+    #[arg(long, env = "SERIN_API_CONCURRENCY", value_name = "NUMBER", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    api_concurrency: u16,
+
+    /// How many queries are under way to the same metric server at the same time, from 1 to 1024. One that waits for its
+    /// place longer than --query-timeout is inconclusive.
+    #[arg(long, env = "SERIN_QUERY_CONCURRENCY", value_name = "NUMBER", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    query_concurrency: u16,
 
     /// How many webhooks are called at the same time, for all Canaries together, from 1 to 4096.
     #[arg(long, env = "SERIN_WEBHOOK_CONCURRENCY", value_name = "NUMBER", default_value_t = 256)]
@@ -199,6 +212,8 @@ impl Run {
             query_timeout: self.query_timeout,
             config_tracking: self.enable_config_tracking,
             concurrency: usize::from(self.concurrency),
+            api_concurrency: usize::from(self.api_concurrency),
+            query_concurrency: usize::from(self.query_concurrency),
             tenancy: self.tenancy.settings(),
             webhook_concurrency: usize::from(self.webhook_concurrency),
             allowed_egress: self.egress.allowed(),
@@ -347,6 +362,8 @@ mod tests {
             query_timeout: Duration::from_secs(5),
             config_tracking: true,
             concurrency: 64,
+            api_concurrency: 64,
+            query_concurrency: 64,
             tenancy: controller::Tenancy::default(),
             webhook_concurrency: 256,
             allowed_egress: controller::AllowedHosts::default(),
@@ -361,6 +378,8 @@ mod tests {
             parse(&["--drain-delay", "1m 30s", "--concurrency=1", "--query-timeout=250ms"]).unwrap().settings();
         assert_eq!(settings.drain_delay, SignedDuration::from_secs(90));
         assert_eq!(settings.concurrency, 1);
+        let settings_of_lanes = parse(&["--api-concurrency=7", "--query-concurrency=9"]).unwrap().settings();
+        assert_eq!([settings_of_lanes.api_concurrency, settings_of_lanes.query_concurrency], [7, 9]);
         assert_eq!(settings.query_timeout, Duration::from_millis(250));
         let settings = parse(&["--selector-labels=service,app", "--include-label-prefix=*"]).unwrap().settings();
         assert_eq!(settings.selector_labels, ["service", "app"]);
@@ -378,6 +397,8 @@ mod tests {
             ("--query-timeout=0s", "write for example 5s"),
             ("--concurrency=0", "1..=1024"),
             ("--concurrency=1025", "1..=1024"),
+            ("--api-concurrency=0", "1..=1024"),
+            ("--query-concurrency=1025", "1..=1024"),
             ("--webhook-concurrency=0", "1..=4096"),
             ("--metrics-server=prometheus:9090", "write for example http://prometheus:9090"),
             ("--selector-labels=", "write for example app,app.kubernetes.io/name"),

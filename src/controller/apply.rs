@@ -7,6 +7,7 @@ use super::cache::Key;
 use super::configs;
 use super::context::Context;
 use super::error::Error;
+use super::lanes::Lane;
 use super::observe::Found;
 use super::rollout::{self, Rollout};
 use crate::api::Canary;
@@ -16,10 +17,16 @@ use crate::workload::{self, Replicas, Selector, Wanted};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
+use std::time::Duration;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 /// How often a write is tried against somebody who writes the same object all the time.
 const ATTEMPTS: usize = 5;
+
+/// How long a retreat waits for a word on what it begins from. Less traffic is safe whatever has come since; who knows better
+/// puts it right.
+const WORD: Duration = Duration::from_secs(1);
 
 /// What is to be made true.
 pub(super) struct Intent<'a> {
@@ -40,9 +47,7 @@ impl Intent<'_> {
     /// Makes it true. Traffic that is to leave the canary leaves first, and waits for nothing else.
     pub(super) async fn carry_out(&self) -> Result<(), Error> {
         let selector = self.found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
-        if is_retreat(self.rollout, self.plan, self.state, self.found) {
-            self.route().await?;
-        }
+        self.retreat().await?;
         if let (Some(selector), Some(target)) = (selector, &self.found.target) {
             self.services(selector, target).await?;
             self.primary(target).await?;
@@ -59,16 +64,40 @@ impl Intent<'_> {
         self.former_scalers().await
     }
 
+    /// Leads traffic away that is to leave the canary, or may have to: of a route that was written without an answer nobody
+    /// knows what it says.
+    pub(super) async fn retreat(&self) -> Result<(), Error> {
+        if is_retreat(self.rollout, self.plan, self.state, self.found) {
+            return self.route().await.map_err(|error| match error {
+                // Somebody undoes it each time: to be quick would not help.
+                Error::Keep(_) => error,
+                error => Error::Retreat(Box::new(error)),
+            });
+        }
+        if self.rollout.routes().iter().any(|key| self.context.cache.is_doubtful(key)) {
+            return self.route().await;
+        }
+        Ok(())
+    }
+
     async fn route(&self) -> Result<(), Error> {
         let Rollout { mesh, routed, .. } = self.rollout;
         let wanted = rollout::wanted(self.state, self.state.traffic(self.plan));
         for (place, key) in self.rollout.routes().iter().enumerate() {
-            let render = |found: Option<&Value>| {
+            let with = |found: Option<&Value>| {
                 let mut all = self.found.routes.clone();
                 all[place] = found.cloned();
-                Ok(mesh.render(routed, &wanted, &all).swap_remove(place).map(|object| self.handed_on(object)))
+                all
             };
-            self.converge(key, self.found.routes[place].as_ref(), render).await?;
+            let render = |found: Option<&Value>| {
+                let rendered = mesh.render(routed, &wanted, &with(found)).swap_remove(place);
+                Ok(rendered.map(|object| self.handed_on(object)))
+            };
+            let writes = |found: Option<&Value>| {
+                let less = leads_away(self.rollout, self.plan, self.state, &with(found));
+                if less { Lane::Retreat } else { Lane::Work }
+            };
+            self.converge_by((Lane::Retreat, writes), key, self.found.routes[place].as_ref(), render).await?;
         }
         Ok(())
     }
@@ -173,35 +202,46 @@ impl Intent<'_> {
         found: Option<&Value>,
         render: impl Fn(Option<&Value>) -> Result<Option<Value>, Error>,
     ) -> Result<(), Error> {
+        self.converge_by((Lane::Work, |_: Option<&Value>| Lane::Work), key, found, render).await
+    }
+
+    /// The same, with the lanes by which it is looked at, and by which it is written from what was found.
+    async fn converge_by(
+        &self,
+        (reads, writes): (Lane, impl Fn(Option<&Value>) -> Lane),
+        key: &Key,
+        found: Option<&Value>,
+        render: impl Fn(Option<&Value>) -> Result<Option<Value>, Error>,
+    ) -> Result<(), Error> {
         // What this pass itself has written is newer than what it looked at.
-        let mut found = if self.context.cache.is_doubtful(key) {
-            self.context.look_up(key).await?
-        } else {
-            self.context.cache.newer(key, found.cloned())
-        };
+        let mut found = self.context.cache.newer(key, found.cloned());
+        // A retreat needs no look: what it was rendered from is refused if it is old.
+        if self.context.cache.is_doubtful(key) && writes(found.as_ref()) != Lane::Retreat {
+            found = self.context.look_up(reads, key).await?;
+        }
         for _ in 0..ATTEMPTS {
             let Some(wanted) = render(found.as_ref())? else { return Ok(()) };
             if found.as_ref() == Some(&wanted) {
                 return Ok(());
             }
-            match self.newest.get_or_try_init(|| self.still_newest()).await {
-                Ok(()) => {}
-                // Nobody answers. Less traffic is safe whatever has come since, and who knows better puts it right.
-                Err(error) if !matches!(error, Error::Supersede(_)) && self.retreats_by(key) => {}
-                Err(error) => return Err(error),
-            }
+            let lane = writes(found.as_ref());
+            let asked = self.newest.get_or_try_init(|| self.still_newest(lane));
+            in_time(lane, async { asked.await.copied() }).await?;
             let written = match &found {
-                Some(found) => self.context.change(key, found, &wanted).await,
+                Some(found) => self.context.change(lane, key, found, &wanted).await,
                 // Whoever deletes everything, or the whole namespace, wants nothing made anew.
                 None if matches!(self.state.phase, Phase::Terminating { .. }) => return Ok(()),
                 None => self.context.create(key, &wanted).await,
             };
             match written {
-                Ok(written) if render(Some(&written))?.as_ref() == Some(&written) => return Ok(()),
+                Ok(written) if render(Some(&written))?.as_ref() == Some(&written) => {
+                    self.context.cache.settle(key);
+                    return Ok(());
+                }
                 Ok(_) => return Err(Error::Keep(key.to_string())),
                 Err(error) if error.is_conflict() => {
-                    self.still_newest().await?;
-                    found = self.context.look_up(key).await?;
+                    in_time(lane, self.still_newest(lane)).await?;
+                    found = self.context.look_up(lane, key).await?;
                 }
                 Err(error) => {
                     if error.is_unheard() {
@@ -214,31 +254,41 @@ impl Intent<'_> {
         Err(Error::Supersede(key.to_string()))
     }
 
-    /// Whether writing this object takes traffic off the canary.
-    fn retreats_by(&self, key: &Key) -> bool {
-        is_retreat(self.rollout, self.plan, self.state, self.found) && self.rollout.routes().contains(key)
-    }
-
     /// Whether the recorded state still is the newest: an instance that stood still must not undo what came after.
-    async fn still_newest(&self) -> Result<(), Error> {
-        still_newest(self.context, self.rollout, self.canary).await
+    async fn still_newest(&self, lane: Lane) -> Result<(), Error> {
+        let key = &self.rollout.key;
+        let now = self.context.read(lane, key).await?;
+        let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
+        if version == self.canary.resource_version().as_deref() {
+            Ok(())
+        } else {
+            Err(Error::Supersede(key.to_string()))
+        }
+    }
+}
+
+/// What is said of the newest state. A retreat does not wait for it for long, and goes on when nobody answers.
+async fn in_time(lane: Lane, asked: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    if lane != Lane::Retreat {
+        return asked.await;
+    }
+    match timeout(WORD, asked).await {
+        Ok(Err(newer @ Error::Supersede(_))) => Err(newer),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
 /// Whether traffic is to leave the canary that is still led there, by the record or by somebody else.
 pub(super) fn is_retreat(rollout: &Rollout, plan: &Plan, state: &State, found: &Found) -> bool {
-    let shown = match rollout.mesh.observe(&rollout.routed, &found.routes) {
+    leads_away(rollout, plan, state, &found.routes)
+}
+
+/// The same, of these routes.
+fn leads_away(rollout: &Rollout, plan: &Plan, state: &State, routes: &[Option<Value>]) -> bool {
+    let shown = match rollout.mesh.observe(&rollout.routed, routes) {
         Routing::Split(weight, _) => weight,
         Routing::Mixed => Weight::FULL,
         Routing::Missing | Routing::Whole(_) | Routing::Unusable(_) => Weight::ZERO,
     };
     matches!(state.traffic(plan), Traffic::Split(split) if split.weight < shown)
-}
-
-/// Whether a Canary still is what was read or written last.
-pub(super) async fn still_newest(context: &Context, rollout: &Rollout, canary: &Canary) -> Result<(), Error> {
-    let key = &rollout.key;
-    let now = context.read(key).await?;
-    let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
-    if version == canary.resource_version().as_deref() { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
 }

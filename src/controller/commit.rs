@@ -3,6 +3,7 @@
 use super::configs;
 use super::context::Context;
 use super::error::Error;
+use super::lanes::Lane;
 use super::observe::{self, Found};
 use super::rollout::{Rollout, records};
 use crate::api::{Canary, CanaryStatus};
@@ -37,7 +38,7 @@ pub(super) async fn finalizer(
     }
     let mut wanted = found.clone();
     object::set(&mut wanted, &["metadata", "finalizers"], finalizers.into());
-    let changed = context.change(&rollout.key, &found, &wanted).await?;
+    let changed = context.change(Lane::Work, &rollout.key, &found, &wanted).await?;
     serde_json::from_value(changed).map_err(|source| Error::Decode { object: rollout.key.to_string(), source })
 }
 
@@ -103,11 +104,16 @@ pub(super) async fn copies(context: &Context, rollout: &Rollout, state: &State, 
 }
 
 /// Records the decision, if there is anything new in it. A conflict means that nothing was recorded.
-pub(super) async fn status(context: &Context, canary: &Canary, status: CanaryStatus) -> Result<Canary, Error> {
+pub(super) async fn status(
+    context: &Context,
+    lane: Lane,
+    canary: &Canary,
+    status: CanaryStatus,
+) -> Result<Canary, Error> {
     if canary.status.as_ref() == Some(&status) {
         return Ok(canary.clone());
     }
-    context.replace_status(&Canary { status: Some(status), ..canary.clone() }).await
+    context.replace_status(lane, &Canary { status: Some(status), ..canary.clone() }).await
 }
 
 /// Deletes old records that nothing refers to, oldest first, and the copies of configs that no record in use and no pod of

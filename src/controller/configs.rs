@@ -6,6 +6,7 @@
 use super::cache::{Key, version};
 use super::context::Context;
 use super::error::Error;
+use super::lanes::Lane;
 use super::rollout::{Rollout, config_resource};
 use crate::api::MANAGED_BY;
 use crate::object;
@@ -66,7 +67,7 @@ impl Followed {
         if users.configs.get(canary).map_or(&[][..], Vec::as_slice) == now {
             return;
         }
-        for key in users.configs.remove(canary).unwrap_or_default() {
+        for key in users.configs.remove(canary).unwrap_or_default().into_iter().filter(|key| !now.contains(key)) {
             if let Some(canaries) = users.canaries.get_mut(&key) {
                 canaries.remove(&canary.name);
                 if canaries.is_empty() {
@@ -126,14 +127,18 @@ fn content(context: &Context, rollout: &Rollout, config: &Config) -> Content {
     }
 }
 
-/// Reads the Secrets of the target that have changed since they were read last.
-pub(super) async fn read(context: &Context, rollout: &Rollout, target: Option<&Value>) -> Result<(), Error> {
-    let Some(target) = target.filter(|_| context.settings.config_tracking) else { return Ok(()) };
-    let unread = references(&rollout.workload.template(target))
-        .into_keys()
-        .filter(|config| config.kind == Kind::Secret && content(context, rollout, config) == Content::Unread);
-    let reads = unread.map(async |config| {
-        let key = rollout.config(&config);
+/// The Secrets of the target that have changed since they were read last.
+pub(super) fn unread(context: &Context, rollout: &Rollout, target: Option<&Value>) -> Vec<Key> {
+    let Some(target) = target.filter(|_| context.settings.config_tracking) else { return vec![] };
+    let configs = references(&rollout.workload.template(target)).into_keys();
+    let unread =
+        configs.filter(|config| config.kind == Kind::Secret && content(context, rollout, config) == Content::Unread);
+    unread.map(|config| rollout.config(&config)).collect()
+}
+
+/// Reads Secrets.
+pub(super) async fn read(context: &Context, secrets: Vec<Key>) -> Result<(), Error> {
+    let reads = secrets.into_iter().map(async |key| {
         // If it is gone, its watch will tell.
         if let Some(secret) = context.content(&key).await? {
             context.cache.followed.remember(key, &secret);
@@ -223,11 +228,11 @@ pub(super) async fn hand_over(
 ) -> Result<(), Error> {
     for config in references(&rollout.workload.template(primary)).into_keys() {
         let key = rollout.config(&config);
-        let Some(found) = context.read(&key).await? else { continue };
+        let Some(found) = context.read(Lane::Work, &key).await? else { continue };
         let mut given = found.clone();
         object::disown(&mut given, &rollout.uid, Some(heir));
         if given != found {
-            context.change(&key, &found, &given).await?;
+            context.change(Lane::Work, &key, &found, &given).await?;
         }
     }
     Ok(())
@@ -308,6 +313,12 @@ mod tests {
         assert_eq!(awake(Kind::Secret), Vec::<String>::new(), "a Secret of that name is another thing");
         followed.follow(&canary("a"), vec![key(Kind::Secret, "token")]);
         assert_eq!(awake(Kind::ConfigMap), ["b"]);
+        let token = key(Kind::Secret, "token");
+        followed.remember(token.clone(), &json!({"metadata": {"uid": "u", "resourceVersion": "1"}}));
+        followed.follow(&canary("a"), vec![token.clone(), key(Kind::Secret, "more")]);
+        assert!(followed.read.lock().unwrap().contains_key(&token), "it is used as before, and not read again");
+        followed.follow(&canary("a"), vec![key(Kind::Secret, "more")]);
+        assert!(!followed.read.lock().unwrap().contains_key(&token));
         followed.forget(&canary("b"));
         assert_eq!(awake(Kind::ConfigMap), Vec::<String>::new());
         followed.forget(&canary("a"));

@@ -1,6 +1,6 @@
 //! What every pass shares, and the one door to the API server.
 //!
-//! Invariant: no write leaves without certain leadership, and no call without a deadline.
+//! Invariant: no write leaves without certain leadership, no call without a deadline, and none but by its lane.
 
 use super::alerts::{Deliveries, Outbox};
 use super::cache::{Cache, Key, slim, slim_canary};
@@ -8,31 +8,35 @@ use super::claims::Guarded;
 use super::clock::Clock;
 use super::egress::Egress;
 use super::error::Error;
+use super::inquiries::{Inquiries, Way};
+use super::lanes::{Lane, Lanes, Refusal};
 use super::lease::Leadership;
 use super::news::News;
 use super::observe::Network;
 use super::scoped::Scoped;
+use super::secrets::{self, Secrets};
 use super::settings::Settings;
+use super::slots::Slots;
 use super::tenancy::Scope;
 use super::webhooks::Caller;
 use crate::api::{AlertProvider, Canary, Defaults, MetricTemplate};
+use crate::domain::Answer;
+use crate::metrics::Query;
 use crate::telemetry::Metrics;
 use crate::workload::autoscaler;
 use crate::workload::configs::Kind;
 use futures::future::join_all;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, DynamicObject, GetParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, Resource};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
-use tokio::time::timeout;
+use tokio::sync::watch;
 
 /// The name under which fields are written.
 pub(super) const MANAGER: &str = "serin";
@@ -70,10 +74,12 @@ pub struct Context {
     pub clock: Clock,
     /// Where every watch has listed its objects once.
     filled: watch::Sender<BTreeSet<Scope>>,
-    /// As many passes at a time as the settings allow.
-    slots: Semaphore,
-    /// How many passes are due and wait for a slot.
-    waiting: AtomicUsize,
+    /// The order in which calls leave.
+    lanes: Lanes,
+    /// Questions under way.
+    inquiries: Inquiries,
+    /// As many passes that write at a time as the settings allow.
+    pub(super) slots: Slots,
     /// How often in a row a pass failed, by Canary.
     failures: Mutex<HashMap<Key, u32>>,
 }
@@ -92,15 +98,18 @@ impl Context {
         templates: impl Into<Scoped<Store<MetricTemplate>>>,
         clock: Clock,
     ) -> Self {
+        let lanes = Lanes::new(settings.api_concurrency);
+        let secrets = Secrets::new(client.clone(), lanes.clone(), Lane::Work);
         Self {
-            caller: Arc::new(Caller::new(client.clone(), egress.clone(), settings.webhook_concurrency)),
+            caller: Arc::new(Caller::new(secrets, egress.clone(), settings.webhook_concurrency)),
             network: Arc::new(egress.clone()),
             egress,
             canaries: Scoped::default(),
             news: Arc::default(),
             filled: watch::Sender::default(),
-            slots: Semaphore::new(settings.concurrency),
-            waiting: AtomicUsize::new(0),
+            slots: Slots::new(settings.concurrency, Arc::clone(&metrics)),
+            inquiries: Inquiries::new(settings.query_concurrency),
+            lanes,
             client,
             settings,
             leadership,
@@ -116,9 +125,10 @@ impl Context {
     /// Begins to tell.
     #[must_use]
     pub fn open_outbox(&mut self, providers: impl Into<Scoped<Store<AlertProvider>>>) -> Deliveries {
-        let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
+        let secrets = Secrets::new(self.client.clone(), self.lanes.clone(), Lane::Courtesy);
+        let metrics = Arc::clone(&self.metrics);
         let (outbox, deliveries) = Outbox::open(
-            client,
+            secrets,
             &self.settings.alerts,
             providers,
             (self.egress.clone(), Arc::clone(&self.caller)),
@@ -150,22 +160,26 @@ impl Context {
         serde_json::from_value(newest).map_err(decode)
     }
 
-    /// The Canary as the watch shows it now; nothing when it is gone or cannot be read any more.
+    /// The Canary as the watch shows it now, or as it was given if that is newer; nothing when it is gone or cannot be read any
+    /// more.
     #[must_use]
     pub fn watched(&self, canary: &Canary) -> Option<Canary> {
         let key = canary_key(canary);
         // Where no watch is, nothing is known but what was given.
         let Some(watched) = self.canaries.within(&key.namespace) else { return Some(canary.clone()) };
         let guard = watched.get(&ObjectRef::new(&key.name).within(&key.namespace))?;
-        self.newest(guard.0.as_ref().ok()?).ok()
+        let shown = self.newest(guard.0.as_ref().ok()?).ok()?;
+        let version = |canary: &Canary| canary.resource_version().and_then(|version| version.parse::<u128>().ok());
+        Some(if version(&shown) < version(canary) { canary.clone() } else { shown })
     }
 
     /// Reads an object from the API server itself.
     ///
     /// # Errors
     /// When it does not answer, or says no.
-    pub async fn read(&self, key: &Key) -> Result<Option<Value>, Error> {
-        let found = self.call("read", key, self.api(key).get_opt(&key.name)).await?;
+    pub async fn read(&self, lane: Lane, key: &Key) -> Result<Option<Value>, Error> {
+        let api = self.api(key);
+        let found = self.call(lane, "read", key, || api.get_opt(&key.name)).await?;
         found.map(|object| as_value(key, &object)).transpose()
     }
 
@@ -173,8 +187,8 @@ impl Context {
     ///
     /// # Errors
     /// When it does not answer, or says no.
-    pub async fn look_up(&self, key: &Key) -> Result<Option<Value>, Error> {
-        let found = self.read(key).await?;
+    pub async fn look_up(&self, lane: Lane, key: &Key) -> Result<Option<Value>, Error> {
+        let found = self.read(lane, key).await?;
         self.cache.settle(key);
         if let Some(found) = &found {
             self.cache.wrote(key.clone(), found.clone());
@@ -187,8 +201,8 @@ impl Context {
     /// # Errors
     /// When the API server does not answer, or says no.
     pub async fn content(&self, key: &Key) -> Result<Option<Value>, Error> {
-        let request = collection(key).get(&key.name, &GetParams::default());
-        match self.call("read", key, self.text(request)).await {
+        let request = || collection(key).get(&key.name, &GetParams::default());
+        match self.call(Lane::Work, "read", key, || self.text(request())).await {
             Ok(text) => {
                 let decode = |source| Error::Decode { object: key.to_string(), source };
                 serde_json::from_str(&text).map(Some).map_err(decode)
@@ -204,8 +218,8 @@ impl Context {
     /// When leadership is not certain, or the API server says no.
     pub async fn copy(&self, key: &Key, object: &Value) -> Result<(), Error> {
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        let request = collection(key).create(&parameters, object.to_string().into_bytes());
-        let made = self.write("create", key, self.text(request)).await?;
+        let request = || collection(key).create(&parameters, object.to_string().into_bytes());
+        let made = self.write(Lane::Work, "create", key, || self.text(request())).await?;
         let decode = |source| Error::Decode { object: key.to_string(), source };
         let made: DynamicObject = serde_json::from_str(&made).map_err(decode)?;
         self.wrote(key, &made).map(drop)
@@ -227,7 +241,8 @@ impl Context {
         let decode = |source| Error::Decode { object: key.to_string(), source };
         let object: DynamicObject = serde_json::from_value(object.clone()).map_err(decode)?;
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        let made = self.write("create", key, self.api(key).create(&parameters, &object)).await?;
+        let api = self.api(key);
+        let made = self.write(Lane::Work, "create", key, || api.create(&parameters, &object)).await?;
         self.wrote(key, &made)
     }
 
@@ -235,7 +250,7 @@ impl Context {
     ///
     /// # Errors
     /// When leadership is not certain, or the API server says no; a conflict when the object has changed.
-    pub async fn change(&self, key: &Key, found: &Value, wanted: &Value) -> Result<Value, Error> {
+    pub async fn change(&self, lane: Lane, key: &Key, found: &Value, wanted: &Value) -> Result<Value, Error> {
         let mut patch = json_patch::diff(found, wanted);
         let fence =
             json!({"op": "add", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]});
@@ -243,7 +258,8 @@ impl Context {
         patch.0.push(fence);
         let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Json::<()>(patch);
-        let changed = self.write("change", key, self.api(key).patch(&key.name, &parameters, &patch)).await?;
+        let api = self.api(key);
+        let changed = self.write(lane, "change", key, || api.patch(&key.name, &parameters, &patch)).await?;
         self.wrote(key, &changed)
     }
 
@@ -251,15 +267,15 @@ impl Context {
     ///
     /// # Errors
     /// When leadership is not certain, or the API server says no; a conflict when the Canary has changed.
-    pub async fn replace_status(&self, canary: &Canary) -> Result<Canary, Error> {
+    pub async fn replace_status(&self, lane: Lane, canary: &Canary) -> Result<Canary, Error> {
         let key = canary_key(canary);
         let api: Api<Canary> = Api::namespaced(self.client.clone(), &key.namespace);
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
         // What is left of these would be taken for a wish to have no others.
         let mut canary = canary.clone();
         canary.metadata.managed_fields = None;
-        let recorded = api.replace_status(&key.name, &parameters, &canary);
-        let mut canary = self.write("record", &key, recorded).await?;
+        let record = || api.replace_status(&key.name, &parameters, &canary);
+        let mut canary = self.write(lane, "record", &key, record).await?;
         slim_canary(&mut canary);
         let value =
             serde_json::to_value(&canary).map_err(|source| Error::Decode { object: key.to_string(), source })?;
@@ -272,7 +288,8 @@ impl Context {
     /// # Errors
     /// When leadership is not certain, or the API server says no.
     pub async fn delete(&self, key: &Key) -> Result<(), Error> {
-        match self.write("delete", key, self.api(key).delete(&key.name, &kube::api::DeleteParams::default())).await {
+        let (api, parameters) = (self.api(key), DeleteParams::default());
+        match self.write(Lane::Work, "delete", key, || api.delete(&key.name, &parameters)).await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some(404) => Ok(()),
             Err(error) => Err(error),
@@ -284,38 +301,54 @@ impl Context {
     /// # Errors
     /// When leadership is not certain, or the API server says no.
     pub async fn publish(&self, key: &Key, event: &Event) -> Result<(), Error> {
-        let api = Api::namespaced(self.client.clone(), &key.namespace);
-        match self.call("publish an event of", key, api.create(&PostParams::default(), event)).await {
+        let (api, parameters) = (Api::namespaced(self.client.clone(), &key.namespace), PostParams::default());
+        match self.call(Lane::Courtesy, "publish an event of", key, || api.create(&parameters, event)).await {
             Err(error) if error.code() != Some(409) => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
     }
 
-    /// Gives any call to the API server its deadline, and its failure a name.
+    /// Reads what a Secret holds, for those who are about to use it.
     ///
     /// # Errors
-    /// Says what was being done to what.
-    pub async fn call<T>(
+    /// Says why it could not be read, and nothing of what it holds.
+    pub(super) async fn secret(&self, namespace: &str, name: &str) -> Result<Option<secrets::Data>, String> {
+        Secrets::new(self.client.clone(), self.lanes.clone(), Lane::Work).read(namespace, name).await
+    }
+
+    /// Asks a metric provider.
+    pub(super) async fn inquire(&self, query: Query) -> Answer {
+        let (network, metrics) = (Arc::clone(&self.network), Arc::clone(&self.metrics));
+        self.inquiries.ask(Way { network, metrics, limit: self.settings.query_timeout }, query).await
+    }
+
+    /// How long the API server still wants to be left alone.
+    #[must_use]
+    pub fn paused(&self) -> Duration {
+        self.lanes.paused()
+    }
+
+    /// Gives any call to the API server its place and its deadline, and its failure a name.
+    async fn call<T, Call: Future<Output = Result<T, kube::Error>>>(
         &self,
+        lane: Lane,
         verb: &'static str,
         key: &Key,
-        call: impl Future<Output = Result<T, kube::Error>>,
+        send: impl Fn() -> Call,
     ) -> Result<T, Error> {
-        within(CALL_LIMIT, verb, key, call).await
+        self.lanes.call(lane, || CALL_LIMIT, send).await.map_err(|refusal| named(refusal, verb, key))
     }
 
     /// The same for a write, which must not be on its way longer than leadership is certain.
-    async fn write<T>(
+    async fn write<T, Call: Future<Output = Result<T, kube::Error>>>(
         &self,
+        lane: Lane,
         verb: &'static str,
         key: &Key,
-        call: impl Future<Output = Result<T, kube::Error>>,
+        send: impl Fn() -> Call,
     ) -> Result<T, Error> {
-        let left = self.leadership.remaining();
-        if left.is_zero() {
-            return Err(Error::Lead);
-        }
-        within(CALL_LIMIT.min(left), verb, key, call).await
+        let limit = || CALL_LIMIT.min(self.leadership.remaining());
+        self.lanes.call(lane, limit, send).await.map_err(|refusal| named(refusal, verb, key))
     }
 
     /// Waits until every watch has listed its objects once, and lets the passes begin: in each scope by itself, so that
@@ -341,15 +374,6 @@ impl Context {
         let scopes = [None, Some(namespace.to_owned())];
         // The sender lives as long as `self`.
         let _ = self.filled.subscribe().wait_for(|filled| scopes.iter().any(|scope| filled.contains(scope))).await;
-    }
-
-    /// Waits until a pass may begin; it ends when the permit is dropped.
-    pub async fn slot(&self) -> Option<SemaphorePermit<'_>> {
-        self.metrics.queue_depth(self.waiting.fetch_add(1, Ordering::Relaxed) + 1);
-        let permit = self.slots.acquire().await;
-        self.metrics.queue_depth(self.waiting.fetch_sub(1, Ordering::Relaxed) - 1);
-        // The semaphore is never closed.
-        permit.ok()
     }
 
     /// Counts a failed pass of a Canary; answers how many in a row that makes.
@@ -383,16 +407,13 @@ impl Context {
     }
 }
 
-async fn within<T>(
-    limit: Duration,
-    verb: &'static str,
-    key: &Key,
-    call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, Error> {
-    match timeout(limit, call).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(source)) => Err(Error::Call { verb, object: key.to_string(), source: Box::new(source) }),
-        Err(_) => Err(Error::TimeOut { verb, object: key.to_string(), limit }),
+fn named(refusal: Refusal, verb: &'static str, key: &Key) -> Error {
+    let object = key.to_string();
+    match refusal {
+        Refusal::NoPlace => Error::Wait { verb, object },
+        Refusal::NoTime => Error::Lead,
+        Refusal::Late(limit) => Error::TimeOut { verb, object, limit },
+        Refusal::Said(source) => Error::Call { verb, object, source: Box::new(source) },
     }
 }
 

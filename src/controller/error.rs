@@ -1,5 +1,6 @@
 //! Why a pass could not be finished.
 
+use super::lanes;
 use std::time::Duration;
 
 /// Why a pass could not be finished. It is tried again; what was recorded stays.
@@ -25,6 +26,17 @@ pub enum Error {
         /// How long it was given.
         limit: Duration,
     },
+    /// There was no place for the call in time.
+    #[error("could not {verb} {object}: the API server asks for patience, or is slow; see --api-concurrency")]
+    Wait {
+        /// What was to be done.
+        verb: &'static str,
+        /// To what.
+        object: String,
+    },
+    /// Traffic is to leave the canary, and has not yet.
+    #[error("could not take the traffic back")]
+    Retreat(#[source] Box<Error>),
     /// Somebody else wrote in between; the next pass sees what.
     #[error("{0} was changed by somebody else in the middle of this pass")]
     Supersede(String),
@@ -73,7 +85,23 @@ impl Error {
     /// Whether somebody else was quicker, which the next pass mends by itself.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Supersede(_)) || self.code() == Some(409)
+        match self {
+            Self::Retreat(source) => source.is_conflict(),
+            Self::Supersede(_) => true,
+            _ => self.code() == Some(409),
+        }
+    }
+
+    /// Whether the API server is to be given time: nothing is wrong, and nothing was carried out.
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        match self {
+            Self::Retreat(source) => source.is_turned_away(),
+            Self::Unread { source, .. } => source.is_turned_away(),
+            Self::Call { source, .. } => lanes::is_turned_away(source),
+            Self::Wait { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether what was to be made is there already. A conflict with something else, such as a quota that was counted
@@ -87,6 +115,7 @@ impl Error {
     #[must_use]
     pub fn is_unheard(&self) -> bool {
         match self {
+            Self::Retreat(source) => source.is_unheard(),
             Self::TimeOut { .. } => true,
             Self::Call { source, .. } => !matches!(&**source, kube::Error::Api(_)),
             _ => false,
@@ -97,6 +126,7 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Option<u16> {
         match self {
+            Self::Retreat(source) => source.code(),
             Self::Call { source, .. } => match &**source {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,

@@ -4,6 +4,7 @@
 use super::commit;
 use super::context::Context;
 use super::error::Error;
+use super::lanes::Lane;
 use super::rollout::Rollout;
 use crate::api::Canary;
 use crate::domain::{Command, State};
@@ -50,5 +51,5 @@ pub(super) async fn clear(context: &Context, rollout: &Rollout, canary: &Canary,
     if let Some(annotations) = wanted["metadata"]["annotations"].as_object_mut() {
         annotations.remove(COMMAND);
     }
-    context.change(&rollout.key, &found, &wanted).await.map(|_: Value| ())
+    context.change(Lane::Work, &rollout.key, &found, &wanted).await.map(|_: Value| ())
 }

@@ -1,18 +1,24 @@
 //! One pass: look, ask, decide, record, act, tell.
 //!
 //! Invariant: record, then act. Every object is rendered from the recorded state and from what was found, so a crash or
-//! a second leader can repeat work, but cannot apply what was never recorded.
+//! a second leader can repeat work, but cannot apply what was never recorded. And traffic that has to go waits for nobody:
+//! no answer, no Secret, no turn, and no other write than that which records it.
 
 use super::apply::{Intent, is_retreat};
+use super::cache::Key;
 use super::context::{Context, canary_key};
 use super::error::Error;
+use super::lanes::Lane;
 use super::observe::{self, Found};
 use super::rollout::Rollout;
+use super::slots::Slot;
 use super::{alerts, commit, configs, contest, orders, tell};
 use crate::api::{self, Canary, InvalidSpec};
 use crate::domain::{
-    Answers, CanaryPods, Decision, Farewell, Phase, Plan, Questions, State, Verdict, decide, questions,
+    Answers, CanaryPods, Decision, Farewell, Phase, Plan, Questions, State, Weight, World, decide, questions,
 };
+use crate::telemetry::chain;
+use crate::workload;
 use futures::future::{Either, select};
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -22,7 +28,7 @@ use std::mem::discriminant;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OnceCell, SemaphorePermit};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 /// How often a pass that waits for answers looks around by itself: time alone can be a reason to go back.
@@ -37,7 +43,6 @@ const ATTEMPTS: usize = 3;
 /// # Errors
 /// When the API server says no, or nothing. What was recorded stays, and the next pass goes on from there.
 pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Context>) -> Result<Action, Error> {
-    let slot = context.slot().await;
     let canary = match &guard.0 {
         Ok(canary) => context.newest(canary)?,
         Err(broken) => return Ok(pass_over(&context, &broken.error, &*guard)),
@@ -59,11 +64,7 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Contex
         Err(_) if canary.metadata.deletion_timestamp.is_some() => State::kept(now),
         Err(invalid) => return refuse(&context, &canary, "InvalidStatus", &invalid.to_string()).await,
     };
-    let pass = Pass { context: &context, rollout: &rollout, plan: &plan, slot };
-    let canary = match canary.metadata.deletion_timestamp {
-        None => commit::finalizer(&context, &rollout, &canary, true).await?,
-        Some(_) => canary,
-    };
+    let pass = Pass { context: &context, rollout: &rollout, plan: &plan };
     Box::pin(pass.run(canary, &state)).await
 }
 
@@ -100,31 +101,49 @@ struct Pass<'a> {
     context: &'a Context,
     rollout: &'a Rollout,
     plan: &'a Plan,
-    slot: Option<SemaphorePermit<'a>>,
+}
+
+/// What is to be found out before a pass can decide.
+struct Due {
+    asked: Questions,
+    /// Secrets of the version.
+    unread: Vec<Key>,
+    /// The route does not show yet that traffic was taken back.
+    retreat: bool,
+}
+
+/// What is known when a pass decides.
+struct Known<'a> {
+    answers: Answers,
+    /// Whether the version's Secrets could be read; what could not holds the rollout up, and nothing else.
+    read: Result<(), Error>,
+    /// The Canary as it is then.
+    canary: Canary,
+    /// The right to take its time; a pass that takes traffic back has none, and does not need it.
+    _slot: Option<Slot<'a>>,
+}
+
+/// What is done.
+struct Done {
+    found: Found,
+    /// As it was recorded.
+    canary: Canary,
+    next: Decision,
 }
 
 impl Pass<'_> {
-    async fn run(mut self, canary: Canary, state: &State) -> Result<Action, Error> {
-        let Self { context, rollout, plan, .. } = self;
-        let found = observe::look(context, rollout);
+    async fn run(self, canary: Canary, state: &State) -> Result<Action, Error> {
+        let Self { context, rollout, plan } = self;
         let deleted = canary.metadata.deletion_timestamp.is_some();
-        if let (Err(unusable), false) = (observe::usable(rollout, &found), deleted) {
-            return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await;
-        }
-        let seen = observe::world(context, rollout, &found, &canary);
-        let asked = self.ask(canary, state, questions(plan, state, &seen));
-        let read = pin!(configs::read(context, rollout, found.target.as_ref()));
-        // What could not be read holds the rollout up, and nothing else: a breach does not wait for it.
-        let (answers, read) = match select(pin!(asked), read).await {
-            Either::Right((read, asked)) => (asked.await, read),
-            Either::Left((answers, read)) => match &answers {
-                Ok((said, _)) if is_breach(said) => (answers, Ok(())),
-                Ok(_) | Err(_) => (answers, read.await),
-            },
+        let due = match self.due(&canary, state) {
+            Ok(due) => due,
+            Err(unusable) => return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await,
         };
-        let (answers, canary) = answers?;
+        let stuck = due.retreat && self.catch_up(&canary, state).await?;
+        let known = Box::pin(self.learn(canary, state, due, stuck)).await?;
+        let Known { answers, read, canary, _slot } = known;
         let read_version = canary.resource_version();
-        let (found, canary, next) = Box::pin(self.decide(canary, state, &answers)).await?;
+        let Done { found, canary, next } = Box::pin(self.decide(canary, state, &answers)).await?;
         let now = context.clock.now();
         let newest = OnceCell::new_with((canary.resource_version() != read_version).then_some(()));
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now, newest };
@@ -144,25 +163,88 @@ impl Pass<'_> {
         }
     }
 
-    /// Asks what is due. Who is asked may take long: the place in the queue is left to others meanwhile, and what happens in
-    /// the cluster does not wait for answers. Answers with the Canary as it is then.
-    async fn ask(&mut self, canary: Canary, state: &State, asked: Questions) -> Result<(Answers, Canary), Error> {
-        let Self { context, rollout, plan, .. } = *self;
-        let answers = observe::ask(context, rollout, &canary, plan, &asked);
-        if asked.hooks.is_empty() {
-            return Ok((answers.await, canary));
+    fn due(&self, canary: &Canary, state: &State) -> Result<Due, workload::Error> {
+        let Self { context, rollout, plan } = *self;
+        let found = observe::look(context, rollout);
+        if canary.metadata.deletion_timestamp.is_none() {
+            observe::usable(rollout, &found)?;
         }
-        self.slot = None;
-        let answers = tokio::select! {
-            biased;
-            () = self.moves_on(&canary, state, &asked) => Answers::default(),
-            () = context.news.stopped() => Answers::default(),
-            answers = answers => answers,
+        let seen = observe::world(context, rollout, &found, canary);
+        Ok(Due {
+            asked: questions(plan, state, &seen),
+            unread: configs::unread(context, rollout, found.target.as_ref()),
+            retreat: is_retreat(rollout, plan, state, &found),
+        })
+    }
+
+    /// Carries a retreat out that is on record, before anything is asked: whatever the answers are, they are not waited for.
+    /// Answers whether it is still to be done, which is tried again with everything else.
+    async fn catch_up(&self, canary: &Canary, state: &State) -> Result<bool, Error> {
+        let Self { context, rollout, plan } = *self;
+        let found = observe::look(context, rollout);
+        let (now, newest) = (context.clock.now(), OnceCell::new());
+        match (Intent { context, rollout, canary, plan, state, found: &found, now, newest }).retreat().await {
+            Ok(()) => Ok(false),
+            Err(error) if error.is_conflict() => Err(error),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "the traffic is still to be taken back");
+                Ok(true)
+            }
+        }
+    }
+
+    /// Finds out what is due, and waits for its turn; neither holds up traffic that has to go. Who is asked may take long:
+    /// others have their turn meanwhile.
+    async fn learn(&self, canary: Canary, state: &State, due: Due, stuck: bool) -> Result<Known<'_>, Error> {
+        let Self { context, rollout, .. } = *self;
+        let asks = !due.asked.is_empty();
+        let (answers, read) = self.find_out(&canary, state, due, stuck).await;
+        let serves = state.weight() > Weight::ZERO;
+        let free = context.slots.find(serves);
+        if !asks && free.is_some() {
+            return Ok(Known { answers, read, canary, _slot: free });
+        }
+        let slot = match free {
+            Some(slot) => Some(slot),
+            None => tokio::select! {
+                biased;
+                () = self.goes_back(&canary, state, &answers) => None,
+                slot = context.slots.wait(serves) => Some(slot),
+            },
         };
-        self.slot = context.slot().await;
         let superseded = || Error::Supersede(rollout.key.to_string());
         let now = context.watched(&canary).ok_or_else(superseded)?;
-        if Self::is_same(&canary, &now, state) { Ok((answers, now)) } else { Err(superseded()) }
+        if !Self::is_same(&canary, &now, state) {
+            return Err(superseded());
+        }
+        Ok(Known { answers, read, canary: now, _slot: slot })
+    }
+
+    /// Asks and reads what is due, until it is all known or until there is something to do without it.
+    async fn find_out(&self, canary: &Canary, state: &State, due: Due, stuck: bool) -> (Answers, Result<(), Error>) {
+        let Self { context, rollout, plan } = *self;
+        let Due { asked, unread, retreat: _ } = due;
+        if asked.is_empty() && unread.is_empty() {
+            return (Answers::default(), Ok(()));
+        }
+        let learnt = async {
+            let answers = pin!(observe::ask(context, rollout, canary, plan, &asked));
+            let read = pin!(configs::read(context, unread));
+            match select(answers, read).await {
+                Either::Right((read, answers)) => (answers.await, read),
+                Either::Left((answers, read)) => {
+                    let is_known = self.is_to_go_back(canary, state, &answers);
+                    let read = if is_known { Ok(()) } else { read.await };
+                    (answers, read)
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.moves_on(canary, state, &asked, stuck) => (Answers::default(), Ok(())),
+            () = context.news.stopped() => (Answers::default(), Ok(())),
+            learnt = learnt => learnt,
+        }
     }
 
     /// Whether nothing but a Canary's metadata has changed since it was read.
@@ -172,53 +254,88 @@ impl Pass<'_> {
         untouched && now.spec == canary.spec && now.uid() == canary.uid()
     }
 
-    /// Returns when there is something to do whatever is answered: traffic that has to go, an order, another version,
-    /// another spec; or something else to ask.
-    async fn moves_on(&self, canary: &Canary, state: &State, asked: &Questions) {
-        let Self { context, rollout, plan, .. } = *self;
+    /// Returns when there is something to do whatever is answered: traffic that has to go, and, if anybody was asked, an order,
+    /// another version, another spec; or something else to ask.
+    async fn moves_on(&self, canary: &Canary, state: &State, asked: &Questions, stuck: bool) {
+        self.look_until(canary, state, &Answers::default(), |seen, found, next| {
+            let retreats = next.state.weight() < state.weight() || (!stuck && self.is_retreat(state, found, next));
+            let due = questions(self.plan, state, seen);
+            let more = (due.metrics && !asked.metrics) || !due.hooks.is_subset(&asked.hooks);
+            retreats || (!asked.is_empty() && (more || moves(state, &next.state)))
+        })
+        .await;
+    }
+
+    /// Returns when traffic has to go, after these answers.
+    async fn goes_back(&self, canary: &Canary, state: &State, answers: &Answers) {
+        self.look_until(canary, state, answers, |_, found, next| self.is_retreat(state, found, next)).await;
+    }
+
+    /// Decides, and whenever something changes decides again, until it is `enough`; or until the Canary is another one.
+    async fn look_until(
+        &self,
+        canary: &Canary,
+        state: &State,
+        answers: &Answers,
+        enough: impl Fn(&World, &Found, &Decision) -> bool,
+    ) {
+        let Self { context, rollout, plan } = *self;
         let mut news = context.news.of(&rollout.key.namespace, &rollout.key.name);
         loop {
-            let Some(now) = context.watched(canary) else { return };
-            if now.spec != canary.spec {
-                return;
-            }
-            let found = observe::look(context, rollout);
-            let seen = observe::world(context, rollout, &found, &now);
-            let next = decide(plan, state, &seen, &Answers::default());
-            let due = questions(plan, state, &seen);
-            let more = (due.metrics && !asked.metrics) || !due.hooks.is_subset(&asked.hooks);
-            if more || moves(state, &next.state) {
-                return;
-            }
-            let due = next.wake.map_or(LONGEST_LOOK, |at| until(at, seen.now).clamp(SHORTEST_LOOK, LONGEST_LOOK));
+            let due = {
+                let Some(now) = context.watched(canary) else { return };
+                if now.spec != canary.spec {
+                    return;
+                }
+                let found = observe::look(context, rollout);
+                let seen = observe::world(context, rollout, &found, &now);
+                let next = decide(plan, state, &seen, answers);
+                if enough(&seen, &found, &next) {
+                    return;
+                }
+                next.wake.map_or(LONGEST_LOOK, |at| until(at, seen.now).clamp(SHORTEST_LOOK, LONGEST_LOOK))
+            };
             // That nothing was told within this time is no reason not to look.
             let _ = timeout(due, news.changed()).await;
         }
     }
 
-    /// Decides and records. When somebody edits the Canary in between, the decision is taken again on the edited one.
-    async fn decide(
-        &self,
-        mut canary: Canary,
-        state: &State,
-        answers: &Answers,
-    ) -> Result<(Found, Canary, Decision), Error> {
-        let Self { context, rollout, plan, .. } = *self;
+    /// Whether traffic has to go, after these answers.
+    fn is_to_go_back(&self, canary: &Canary, state: &State, answers: &Answers) -> bool {
+        let Self { context, rollout, plan } = *self;
+        let found = observe::look(context, rollout);
+        let seen = observe::world(context, rollout, &found, canary);
+        self.is_retreat(state, &found, &decide(plan, state, &seen, answers))
+    }
+
+    /// Whether a decision takes traffic back, or one that has done so is still to be carried out.
+    fn is_retreat(&self, state: &State, found: &Found, next: &Decision) -> bool {
+        next.state.weight() < state.weight() || is_retreat(self.rollout, self.plan, &next.state, found)
+    }
+
+    /// Decides and records. When somebody edits the Canary in between, the decision is taken again on the edited one. Traffic
+    /// that must go waits for nothing but its own record.
+    async fn decide(&self, mut canary: Canary, state: &State, answers: &Answers) -> Result<Done, Error> {
+        let Self { context, rollout, plan } = *self;
         for _ in 0..ATTEMPTS {
             let found = observe::look(context, rollout);
             let seen = observe::world(context, rollout, &found, &canary);
             let next = decide(plan, state, &seen, answers);
-            // Traffic that must go waits for nothing, not even for a record; nor does it when it is tried again.
-            let retreats = next.state.weight() < state.weight() || is_retreat(rollout, plan, &next.state, &found);
+            let retreats = self.is_retreat(state, &found, &next);
             if !retreats {
+                if !seen.deleted {
+                    canary = commit::finalizer(context, rollout, &canary, true).await?;
+                }
                 commit::versions(context, rollout, &next.state, &found).await?;
             }
+            let lane = if retreats { Lane::Retreat } else { Lane::Work };
             let outcome = answers.outcome.as_ref();
             let status =
                 api::record(canary.status.as_ref(), plan, &next, outcome, canary.metadata.generation, seen.now);
-            match commit::status(context, &canary, status).await {
-                Ok(canary) => return Ok((found, canary, next)),
-                Err(error) if error.is_conflict() => canary = self.edited(&canary, state).await?,
+            match commit::status(context, lane, &canary, status).await {
+                Ok(canary) => return Ok(Done { found, canary, next }),
+                Err(error) if error.is_conflict() => canary = self.edited(lane, &canary, state).await?,
+                Err(error) if retreats => return Err(Error::Retreat(Box::new(error))),
                 Err(error) => return Err(error),
             }
         }
@@ -226,10 +343,10 @@ impl Pass<'_> {
     }
 
     /// The Canary as it is now, if nothing but its metadata has changed since it was read.
-    async fn edited(&self, canary: &Canary, state: &State) -> Result<Canary, Error> {
+    async fn edited(&self, lane: Lane, canary: &Canary, state: &State) -> Result<Canary, Error> {
         let key = &self.rollout.key;
         let superseded = || Error::Supersede(key.to_string());
-        let now = self.context.read(key).await?.ok_or_else(superseded)?;
+        let now = self.context.read(lane, key).await?.ok_or_else(superseded)?;
         let now: Canary =
             serde_json::from_value(now).map_err(|source| Error::Decode { object: key.to_string(), source })?;
         if Self::is_same(canary, &now, state) { Ok(now) } else { Err(superseded()) }
@@ -262,11 +379,6 @@ fn moves(state: &State, next: &State) -> bool {
         || next.command != state.command
 }
 
-/// Whether the metrics say that the traffic has to go.
-fn is_breach(answers: &Answers) -> bool {
-    answers.outcome.as_ref().is_some_and(|outcome| outcome.verdict() == Verdict::Fail)
-}
-
 /// Never in the past, and never busy.
 fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default().max(Duration::from_millis(1))
@@ -278,7 +390,7 @@ async fn refuse(context: &Context, canary: &Canary, reason: &'static str, why: &
     let why = why.replace("{name}", &key.name);
     let status = api::refused(canary.status.as_ref(), reason, &why, canary.metadata.generation, context.clock.now());
     if canary.status.as_ref() != Some(&status) {
-        let canary = commit::status(context, canary, status).await?;
+        let canary = commit::status(context, Lane::Work, canary, status).await?;
         tracing::warn!(reason, "{}", tell::shortened(&why));
         tell::publish(context, &canary, true, reason.to_owned(), &why).await;
     }

@@ -29,8 +29,13 @@ pub struct Settings {
     pub query_timeout: Duration,
     /// Whether ConfigMaps and Secrets are part of a version.
     pub config_tracking: bool,
-    /// How many passes may run at the same time; 1 to 1024.
+    /// How many passes may write at the same time; 1 to 1024.
     pub concurrency: usize,
+    /// How many calls to the API server may be under way at the same time, and as many again of those that take traffic
+    /// back; 1 to 1024.
+    pub api_concurrency: usize,
+    /// How many questions may be under way to one metric provider at the same time; 1 to 1024.
+    pub query_concurrency: usize,
     /// Whose Canaries are handled.
     pub tenancy: Tenancy,
     /// How many webhooks may be called at the same time, by all Canaries together; at least 1.

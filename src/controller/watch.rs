@@ -45,6 +45,12 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// The longest wait after a failed pass.
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
+/// The longest wait after a retreat that could not be carried out: requests still go where they should not.
+const LAST_RETREAT: Duration = Duration::from_secs(1);
+
+/// The shortest wait after a pass that the API server has turned away.
+const TURNED_AWAY_RETRY: Duration = Duration::from_secs(1);
+
 /// After a conflict the watch will show what happened in a moment.
 const CONFLICT_RETRY: Duration = Duration::from_millis(50);
 
@@ -349,6 +355,10 @@ pub async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action,
     match &result {
         Ok(_) => context.succeeded(&key),
         Err(error) if error.is_conflict() => tracing::debug!(error = chain(error), "the pass is taken again"),
+        // It is told once, of the API server itself; a retreat that is held up is another matter.
+        Err(error) if error.is_turned_away() && !matches!(error, Error::Retreat(_)) => {
+            tracing::debug!(error = chain(error), "the pass is taken again when the API server takes requests");
+        }
         Err(error) => {
             let failures = context.failed(&key);
             tracing::warn!(error = chain(error), failures, "the pass failed and is taken again");
@@ -367,9 +377,13 @@ pub fn retry(guard: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Actio
     if error.is_conflict() {
         return Action::requeue(CONFLICT_RETRY);
     }
-    let doublings = context.failures(&canary_key(&*guard)).saturating_sub(1).min(16);
     let due = if let Error::Unread { due: Some(due), .. } = error { *due } else { LAST_RETRY };
-    Action::requeue((FIRST_RETRY * 2_u32.pow(doublings)).min(LAST_RETRY).min(due))
+    if error.is_turned_away() && !matches!(error, Error::Retreat(_)) {
+        return Action::requeue(context.paused().max(TURNED_AWAY_RETRY).min(due));
+    }
+    let last = if matches!(error, Error::Retreat(_)) { LAST_RETREAT } else { LAST_RETRY };
+    let doublings = context.failures(&canary_key(&*guard)).saturating_sub(1).min(16);
+    Action::requeue((FIRST_RETRY * 2_u32.pow(doublings)).min(last).min(due))
 }
 
 type Finished = Result<(ObjectRef<Guarded>, Action), ControllerError<Error, watcher::Error>>;

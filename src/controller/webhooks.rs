@@ -4,12 +4,12 @@
 //! not kept.
 
 use super::egress::{Egress, Response, exchange};
-use super::secrets;
+use super::secrets::Secrets;
 use crate::api::{Canary, CanaryStatus, HistoryEntry, Webhook, WebhookType, duration};
 use crate::notify::{Answer, MAX_ANSWER_BYTES, hook};
 use http::HeaderMap;
 use jiff::Timestamp;
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
 use std::error::Error as _;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -20,15 +20,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Calls webhooks.
 pub struct Caller {
-    client: Client,
+    secrets: Secrets,
     egress: Egress,
     /// As many requests at a time as the settings allow.
     open: Semaphore,
 }
 
 impl Caller {
-    pub(super) fn new(client: Client, egress: Egress, at_once: usize) -> Self {
-        Self { client, egress, open: Semaphore::new(at_once) }
+    pub(super) fn new(secrets: Secrets, egress: Egress, at_once: usize) -> Self {
+        Self { secrets, egress, open: Semaphore::new(at_once) }
     }
 
     /// Calls a webhook until it says yes or no, or has not answered often enough.
@@ -77,7 +77,7 @@ impl Caller {
         let Some(reference) = &webhook.secret_ref else { return Ok(HeaderMap::new()) };
         let name = &reference.name;
         let missing = || format!("its secret {name} does not exist; create it in namespace {namespace}");
-        let data = secrets::read(&self.client, namespace, name).await.map_err(|why| format!("secret {name}: {why}"))?;
+        let data = self.secrets.read(namespace, name).await.map_err(|why| format!("secret {name}: {why}"))?;
         hook::headers(&data.ok_or_else(missing)?).map_err(|wrong| wrong.to_string())
     }
 }

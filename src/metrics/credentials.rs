@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 /// A login at a provider.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Credentials {
     /// Name and password, RFC 7617.
     Basic {

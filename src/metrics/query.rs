@@ -4,7 +4,7 @@ use super::Credentials;
 use std::fmt;
 
 /// Everything that one request needs.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Query {
     /// Base of the provider's API, as [`super::validate_address`] accepts it; `/api/v1/query` is put behind it.
     pub address: String,

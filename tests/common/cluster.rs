@@ -526,6 +526,8 @@ pub(crate) fn settings(metrics_server: &str) -> Settings {
         query_timeout: Duration::from_secs(5),
         config_tracking: true,
         concurrency: 4,
+        api_concurrency: 8,
+        query_concurrency: 8,
         webhook_concurrency: 16,
         allowed_egress: AllowedHosts::default(),
         tenancy: Tenancy::default(),

@@ -83,6 +83,10 @@ eventSink: SERIN_EVENT_SINK
   value: {{ .Values.configTracking.enabled | quote }}
 - name: SERIN_CONCURRENCY
   value: {{ .Values.concurrency | int | quote }}
+- name: SERIN_API_CONCURRENCY
+  value: {{ .Values.apiConcurrency | int | quote }}
+- name: SERIN_QUERY_CONCURRENCY
+  value: {{ .Values.queryConcurrency | int | quote }}
 - name: SERIN_WEBHOOK_CONCURRENCY
   value: {{ .Values.webhookConcurrency | int | quote }}
 {{- with .Values.allowedEgress }}

@@ -7,11 +7,10 @@ use super::{Alert, Recipient};
 use crate::api::{AlertProvider, AlertProviderSpec};
 use crate::controller::egress::{Egress, Response, exchange};
 use crate::controller::scoped::Scoped;
-use crate::controller::secrets;
+use crate::controller::secrets::Secrets;
 use crate::controller::webhooks::Caller;
 use crate::notify::{self, Answer, Channel, Endpoint, MAX_ANSWER_BYTES, Message};
 use crate::telemetry::{Metrics, chain};
-use kube::Client;
 use kube::runtime::reflector::{ObjectRef, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 
 /// Delivers alerts.
 pub(super) struct Courier {
-    pub(super) client: Client,
+    pub(super) secrets: Secrets,
     pub(super) settings: AlertSettings,
     pub(super) providers: Scoped<Store<AlertProvider>>,
     pub(super) egress: Egress,
@@ -39,13 +38,13 @@ pub(super) struct Courier {
 
 impl Courier {
     pub(super) fn new(
-        client: Client,
+        secrets: Secrets,
         settings: AlertSettings,
         providers: Scoped<Store<AlertProvider>>,
         (egress, caller): (Egress, Arc<Caller>),
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { client, settings, providers, egress, caller, metrics }
+        Self { secrets, settings, providers, egress, caller, metrics }
     }
 
     /// Sends an alert, or gives up on it. Either way it is counted.
@@ -160,7 +159,7 @@ impl Courier {
         let unread = |why| Answer::Later { why: format!("secret {name}: {why}"), after: None };
         let missing =
             || Answer::Refused(format!("its secret {name} does not exist; create it in namespace {namespace}"));
-        secrets::read(&self.client, namespace, name).await.map_err(unread)?.ok_or_else(missing)
+        self.secrets.read(namespace, name).await.map_err(unread)?.ok_or_else(missing)
     }
 
     fn provider(&self, namespace: &str, name: &str) -> Option<Arc<AlertProvider>> {

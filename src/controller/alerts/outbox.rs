@@ -10,12 +10,12 @@ use super::{Alert, Recipient};
 use crate::api::AlertProvider;
 use crate::controller::egress::Egress;
 use crate::controller::scoped::Scoped;
+use crate::controller::secrets::Secrets;
 use crate::controller::webhooks::Caller;
 use crate::telemetry::Metrics;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use kube::Client;
 use kube::runtime::reflector::Store;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -54,14 +54,14 @@ pub struct Deliveries {
 
 impl Outbox {
     /// Begins to deliver what is put in.
-    pub fn open(
-        client: Client,
+    pub(in crate::controller) fn open(
+        secrets: Secrets,
         settings: &AlertSettings,
         providers: impl Into<Scoped<Store<AlertProvider>>>,
         doors: (Egress, Arc<Caller>),
         metrics: Arc<Metrics>,
     ) -> (Self, Deliveries) {
-        let courier = Arc::new(Courier::new(client, settings.clone(), providers.into(), doors, metrics));
+        let courier = Arc::new(Courier::new(secrets, settings.clone(), providers.into(), doors, metrics));
         let (entrance, arriving) = mpsc::channel(ENTRANCE);
         let (close, closed) = oneshot::channel();
         let (sending, dropping) = (Arc::clone(&courier), Arc::clone(&courier));

@@ -4,7 +4,6 @@ use crate::api::{Canary, CanarySpec, InvalidSpec, Metric, MetricTemplateSpec, du
 use crate::controller::context::Context;
 use crate::controller::egress::Egress;
 use crate::controller::rollout::Rollout;
-use crate::controller::secrets;
 use crate::domain::{Answer, Check, Limits, Outcome, Unknown};
 use crate::metrics::{Credentials, Query, Variables, builtin, prometheus, prometheus_duration, render};
 use futures::FutureExt;
@@ -13,7 +12,7 @@ use futures::future::join_all;
 use jiff::SignedDuration;
 use kube::runtime::reflector::ObjectRef;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// The window of a metric that does not say.
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
@@ -55,10 +54,7 @@ pub(super) async fn metrics(
 
 async fn answer(context: &Context, rollout: &Rollout, spec: &CanarySpec, metric: &Metric) -> Answer {
     let query = query(context, rollout, spec, metric).await?;
-    let started = Instant::now();
-    let answer = context.network.query(&query, context.settings.query_timeout).await;
-    context.metrics.query(if answer.is_ok() { "ok" } else { "error" }, started.elapsed());
-    answer
+    context.inquire(query).await
 }
 
 /// Sends one query and reads its answer, within `limit` and [`prometheus::MAX_ANSWER_BYTES`].
@@ -190,6 +186,6 @@ async fn template(
 async fn credentials(context: &Context, namespace: &str, name: &str) -> Result<Credentials, Unknown> {
     let not_asked = |why: String| Unknown::NotAsked(format!("secret {name} in namespace {namespace}: {why}"));
     let missing = || not_asked("it does not exist; create it with token, or with username and password".into());
-    let data = secrets::read(&context.client, namespace, name).await.map_err(not_asked)?.ok_or_else(missing)?;
+    let data = context.secret(namespace, name).await.map_err(not_asked)?.ok_or_else(missing)?;
     Credentials::try_from(&data).map_err(|error| not_asked(error.to_string()))
 }
