@@ -321,14 +321,14 @@ mod tests {
         let lanes = Lanes::new(1);
         lanes.pause(Duration::from_secs(5));
         let leads_until = Instant::now() + Duration::from_secs(4);
-        let sent = Cell::new(false);
+        let was_sent = Cell::new(false);
         let send = || {
-            sent.set(true);
+            was_sent.set(true);
             ready(Ok(()))
         };
         let left = || leads_until.saturating_duration_since(Instant::now());
         assert!(matches!(lanes.call(Lane::Work, left, send).await, Err(Refusal::NoTime)));
-        assert!(!sent.get());
+        assert!(!was_sent.get());
         let late = lanes.call(Lane::Work, || LIMIT, pending::<Result<(), kube::Error>>).await;
         assert!(matches!(late, Err(Refusal::Late(LIMIT))));
     }
