@@ -19,7 +19,7 @@ use super::signals::Stop;
 use super::tenancy::Tenancy;
 use super::{client, values};
 use crate::controller::lease::Candidate;
-use crate::controller::{self, Settings};
+use crate::controller::{self, Clock, Settings};
 use crate::server::{self, Readiness};
 use crate::telemetry::{LogFormat, Metrics, chain, init_logging};
 
@@ -176,7 +176,8 @@ impl Run {
 
         let candidate = Candidate::new(client.clone(), &self.lease_namespace, &self.lease_name, &identity);
         readiness.await_more("the caches are being filled");
-        let leading = controller::lead(client, self.settings(), candidate, metrics, readiness, stop.requested());
+        let (clock, settings) = (Clock::System, self.settings());
+        let leading = controller::lead(clock, client, settings, candidate, metrics, readiness, stop.requested());
         // An error leaves `main` at once, and with it everything that still runs.
         tokio::select! {
             ended = leading => ended?,

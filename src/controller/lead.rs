@@ -5,10 +5,11 @@
 //! moment to the next, however many Canaries there are.
 
 use super::alerts::Deliveries;
+use super::clock::Clock;
 use super::error::Error;
 use super::lease::{Candidate, Lost, Term};
 use super::settings::Settings;
-use super::watch::run;
+use super::watch::run_by;
 use crate::server::Readiness;
 use crate::telemetry::{Metrics, chain};
 use futures::FutureExt;
@@ -44,6 +45,7 @@ pub enum Ended {
 /// # Errors
 /// When it ends without having been asked to.
 pub async fn lead(
+    clock: Clock,
     client: Client,
     settings: Settings,
     candidate: Candidate,
@@ -53,7 +55,7 @@ pub async fn lead(
 ) -> Result<(), Ended> {
     let stop = stop.shared();
     let leadership = candidate.leadership();
-    let passes = run(client, settings, leadership, Arc::clone(&metrics), readiness, stop.clone());
+    let passes = run_by(clock, client, settings, leadership, Arc::clone(&metrics), readiness, stop.clone());
     let mut passes = pin!(passes);
     let standing_by = tokio::select! {
         term = candidate.lead() => Ok(term),

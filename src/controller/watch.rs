@@ -75,6 +75,22 @@ pub async fn run(
     readiness: Readiness,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<Deliveries, Error> {
+    run_by(Clock::System, client, settings, leadership, metrics, readiness, stop).await
+}
+
+/// The same, by another clock.
+///
+/// # Errors
+/// When the operator cannot start.
+pub(super) async fn run_by(
+    clock: Clock,
+    client: Client,
+    settings: Settings,
+    leadership: Leadership,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) -> Result<Deliveries, Error> {
     check(&settings)?;
     let stop = stop.shared();
     let served = tokio::select! {
@@ -91,7 +107,7 @@ pub async fn run(
         .collect();
     let Watches { cache, templates, providers, news } = all;
     let egress = Egress::new(settings.allowed_egress.clone())?;
-    let mut context = Context::new(client, egress, settings, leadership, metrics, cache, templates, Clock::System);
+    let mut context = Context::new(client, egress, settings, leadership, metrics, cache, templates, clock);
     let deliveries = context.open_outbox(providers);
     context.news = news;
     let context = Arc::new(context);

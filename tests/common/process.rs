@@ -4,7 +4,7 @@
 //! process can be made to stand still.
 
 use super::app::{self, NAME, NAMESPACE};
-use super::cluster::settings;
+use super::cluster::{beginning, settings};
 use super::story;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
@@ -12,7 +12,7 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 use serin::controller::lease::Candidate;
-use serin::controller::{Ended, Settings, lead};
+use serin::controller::{Clock, Ended, Settings, lead};
 use serin::server::Readiness;
 use serin::telemetry::Metrics;
 use serin_testing::workloads::{DeploymentController, accept_routes};
@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_mins(10);
 pub(crate) struct Processes {
     pub(crate) server: ApiServer,
     pub(crate) settings: Settings,
+    clock: Clock,
     reacting: JoinHandle<()>,
 }
 
@@ -46,10 +47,11 @@ impl Processes {
     pub(crate) async fn new(analysis: &Value) -> Self {
         // A second test in this process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let server = ApiServer::new();
+        let (server, clock) = (ApiServer::new(), Clock::starting_at(beginning()));
+        server.set_clock(move || clock.now());
         let reacting = tokio::spawn(react(server.clone()));
         let settings = Settings { gateway_metrics: "application".to_owned(), ..settings("http://127.0.0.1:1") };
-        let cluster = Self { server, settings, reacting };
+        let cluster = Self { server, settings, clock, reacting };
         cluster.adopt(NAME, analysis);
         tokio::task::yield_now().await;
         cluster
@@ -87,7 +89,8 @@ impl Processes {
         let readiness = Ready(Readiness::awaiting("the caches are being filled"));
         let metrics = Arc::new(Metrics::new());
         let (settings, counts) = (self.settings.clone(), Arc::clone(&metrics));
-        let process = Box::pin(lead(client, settings, candidate, counts, readiness.0.clone(), stopped));
+        let ready = readiness.0.clone();
+        let process = Box::pin(lead(self.clock, client, settings, candidate, counts, ready, stopped));
         let paused = watch::Sender::new(false);
         let task = Mutex::new(Some(tokio::spawn(pausing(process, paused.subscribe()))));
         Replica { wire, paused, metrics, readiness, stop: Mutex::new(Some(stop)), task }
