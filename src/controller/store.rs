@@ -667,7 +667,7 @@ mod tests {
         assert_eq!(store.apply(Event::Apply(named("api", 4))), [], "it concerns nobody");
 
         claims.apply(&Event::Apply(canary("two", "api")));
-        assert_eq!(is_stub("api").0, true, "until it is read, or shown");
+        assert!(is_stub("api").0, "until it is read, or shown");
         assert_eq!(names(store.apply(Event::Apply(named("api", 5)))), ["api"]);
         assert_eq!(is_stub("api"), (false, true, Some(5)));
 
