@@ -55,7 +55,7 @@ impl Readiness {
         self.0.send_replace(Some(what));
     }
 
-    /// From now on ready: either standing by or, as the leader, with all caches filled.
+    /// From now on ready: with all caches filled, as the leader or standing by.
     pub fn set_ready(&self) {
         self.0.send_replace(None);
     }

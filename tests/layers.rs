@@ -28,6 +28,51 @@ const CLOCK_FILE: &str = "src/controller/clock.rs";
 /// Reading the time of day, which [`CLOCK_FILE`] does for all. Counting from an `Instant` is not that.
 const TIME_OF_DAY: [&str; 3] = ["Timestamp::now", "SystemTime::now", "Zoned::now"];
 
+/// A way to the API server, and the only files that may take it.
+struct Door {
+    words: &'static [&'static str],
+    files: &'static [&'static str],
+    why: &'static str,
+}
+
+/// Where writes are made: after each of these functions has asked whether this instance leads.
+const WRITER: &str = "src/controller/context.rs";
+
+/// The Lease itself, by which is found out who leads.
+const LEASE: &str = "src/controller/lease/store.rs";
+
+/// Words without which kube makes no write.
+const PARAMETERS: [&str; 3] = ["PostParams", "PatchParams", "DeleteParams"];
+
+const DOORS: [Door; 4] = [
+    Door { words: &PARAMETERS, files: &[WRITER, LEASE], why: "write" },
+    Door {
+        words: &[
+            "&Default::default()",
+            ".patch_status(",
+            ".patch_metadata(",
+            ".delete_collection(",
+            ".create_subresource(",
+            ".evict(",
+        ],
+        files: &[WRITER],
+        why: "write",
+    },
+    Door { words: &["Api<", "Api::"], files: &[WRITER, LEASE, "src/controller/watch.rs"], why: "hold what can write" },
+    Door {
+        words: &[
+            ".request_text(",
+            ".request_status(",
+            ".request_events(",
+            "client.request",
+            "client.send",
+            "core::Request",
+        ],
+        files: &[WRITER, "src/controller/secrets.rs"],
+        why: "make requests of its own",
+    },
+];
+
 const SANS_IO: [&str; 8] =
     ["async ", ".await", "tokio::", "kube::Client", "Api<", "Timestamp::now", "SystemTime", "Instant::now"];
 
@@ -115,6 +160,77 @@ fn only_one_file_reads_the_clock() {
         clock.is_some_and(|clock| clock.text.contains("Timestamp::now")),
         "{CLOCK_FILE} is where the time comes from"
     );
+}
+
+/// No write leaves an instance that is not sure that it leads: there is one door, and it looks at everybody.
+#[test]
+fn every_write_goes_through_the_door() {
+    let sources = sources();
+    let kube = |source: &&Source| matches!(source.module.as_str(), "controller" | "cli");
+    let broken: Vec<_> = sources.iter().filter(kube).flat_map(detours).collect();
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+    let writer = sources.iter().find(|source| source.path == WRITER).expect("the door is there");
+    assert!(writers(writer).len() >= 5, "it makes, changes, records, deletes and publishes: {:?}", writers(writer));
+}
+
+#[test]
+fn a_planted_detour_is_found() {
+    let planted = [
+        (
+            "src/controller/tell.rs",
+            "let api: Api<Event> = Api::namespaced(client, name);",
+            "may not hold what can write",
+        ),
+        ("src/controller/watch.rs", "api.create(&PostParams::default(), &event).await", "may not write"),
+        ("src/controller/watch.rs", "api.delete(name, &Default::default()).await", "may not write"),
+        ("src/controller/secrets.rs", "request.patch(name, &PatchParams::default(), &patch)", "may not write"),
+        ("src/controller/alerts.rs", "client.request_text(request)", "may not make requests of its own"),
+        ("src/cli/run.rs", "use kube::Api;\nlet leases = Api::<Lease>::all(client);", "may not hold what can write"),
+        (
+            WRITER,
+            "    pub async fn publish(&self) {\n        let made = api.create(&PostParams::default(), event);\n        self.call(made)",
+            "publish writes without a look at who leads",
+        ),
+        (
+            WRITER,
+            "    pub async fn both(&self) {\n        self.write(api.patch(&PatchParams::default()));\n        self.call(api.get())",
+            "both writes without a look at who leads",
+        ),
+    ];
+    for (path, text, expected) in planted {
+        let found = detours(&Source::new(path, text.to_owned(), false));
+        assert!(found.iter().any(|found| found.contains(expected)), "{path}: {text}: {found:?}");
+    }
+}
+
+/// Ways around the door, a sentence each.
+fn detours(source: &Source) -> Vec<String> {
+    let path = &source.path;
+    let code: Vec<_> = lines(source).into_iter().filter(|line| !line.is_test).collect();
+    let doors = DOORS.iter().filter(|door| !door.files.contains(&path.as_str()));
+    let taken = doors.flat_map(|Door { words, why, .. }| {
+        let passes = |line: &&Line<'_>| words.iter().any(|word| line.code.contains(word));
+        code.iter().filter(passes).map(move |line| format!("{path} may not {why}: {}", line.code.trim()))
+    });
+    let mut found: Vec<_> = taken.collect();
+    if path == WRITER {
+        let unasked = writers(source)
+            .into_iter()
+            .filter(|(_, body)| !body.contains("self.write(") || body.contains("self.call("));
+        found.extend(unasked.map(|(name, _)| format!("{path}: {name} writes without a look at who leads")));
+    }
+    found
+}
+
+/// The functions of a file that write, by name, and what they do.
+fn writers(source: &Source) -> Vec<(String, String)> {
+    let code: Vec<_> = lines(source).into_iter().filter(|line| !line.is_test).map(|line| line.code).collect();
+    let code = code.join("\n");
+    let functions = code.split("fn ").skip(1).filter_map(|function| {
+        let (name, body) = function.split_once('(')?;
+        Some((name.to_owned(), body.to_owned()))
+    });
+    functions.filter(|(_, body)| PARAMETERS.iter().any(|word| body.contains(word))).collect()
 }
 
 #[test]

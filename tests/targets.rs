@@ -6,6 +6,7 @@ mod common;
 use common::app::{self, NAME};
 use common::cluster::{BROKEN, Cluster};
 use common::configs::config_map;
+use common::daemon_set::{at_rest, canary, deploy, with_daemon_set};
 use common::prometheus::Says;
 use common::service::{lead_to, service_at_rest, service_canary, with_service};
 use kube::core::cel::Validator;
@@ -18,41 +19,6 @@ use serin_testing::{
 
 /// The key of the selector that stops a DaemonSet.
 const STOPPED: &str = "/spec/template/spec/nodeSelector/serin.dev~1scale-to-zero";
-
-fn canary() -> Value {
-    let mut canary = app::canary();
-    canary["spec"]["targetRef"]["kind"] = "DaemonSet".into();
-    canary
-}
-
-/// A cluster with a DaemonSet, its Service and its route.
-async fn with_daemon_set() -> Cluster {
-    let cluster = Cluster::new().await;
-    // The API server counts templates in an annotation, whatever anybody writes there.
-    cluster.server.add_defaults(DAEMON_SETS, |daemon_set| {
-        daemon_set["metadata"]["annotations"]["deprecated.daemonset.template.generation"] = "1".into();
-    });
-    cluster.put(DAEMON_SETS, app::daemon_set("web:1"));
-    cluster.put(SERVICES, app::service());
-    cluster.put(HTTP_ROUTES, app::route());
-    cluster.react();
-    cluster
-}
-
-/// The same, with its Canary at rest.
-async fn at_rest() -> Cluster {
-    let mut cluster = with_daemon_set().await;
-    cluster.put(CANARIES, canary());
-    cluster.settle().await;
-    cluster.forget();
-    cluster
-}
-
-fn deploy(cluster: &Cluster, image: &str) {
-    cluster.edit(DAEMON_SETS, NAME, |daemon_set| {
-        daemon_set["spec"]["template"]["spec"]["containers"][0]["image"] = image.into();
-    });
-}
 
 fn image(cluster: &Cluster, name: &str) -> Value {
     cluster.get(DAEMON_SETS, name)["spec"]["template"]["spec"]["containers"][0]["image"].clone()

@@ -1,7 +1,5 @@
-//! `serin run`: the wiring of the process, and the order in which it stops.
-//!
-//! Invariant: nothing is watched or written before the Lease is ours, nothing is written after it is lost or given back,
-//! and it is given back only when no pass runs any more.
+//! `serin run`: the wiring of the process. How it leads, and the order in which it stops, is in `controller::lead`; the
+//! endpoints are served from the first moment to the last.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,27 +9,19 @@ use std::{env, fs, process};
 use anyhow::{Context, anyhow};
 use clap::{ArgAction, Args, ValueEnum};
 use jiff::SignedDuration;
-use kube::Client;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::alerts::Alerts;
 use super::egress::Egress;
 use super::signals::Stop;
 use super::tenancy::Tenancy;
 use super::{client, values};
-use crate::controller::lease::{Candidate, Term};
-use crate::controller::{self, Deliveries, Settings};
+use crate::controller::lease::Candidate;
+use crate::controller::{self, Clock, Settings};
 use crate::server::{self, Readiness};
 use crate::telemetry::{LogFormat, Metrics, chain, init_logging};
-
-/// Running passes may take this long after the wish to stop. With the two limits below, and the 3 s of the last
-/// alerts, it stays under the 30 s after which Kubernetes kills a Pod.
-const PASSES_END: Duration = Duration::from_secs(20);
-
-/// The Lease is one write, rarely three.
-const LEASE_RELEASED: Duration = Duration::from_secs(4);
 
 /// A scrape in flight may end; a connection that only lingers may not hold up the exit.
 const SERVER_ENDS: Duration = Duration::from_secs(2);
@@ -172,17 +162,13 @@ impl Run {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), identity, "started");
 
         let candidate = Candidate::new(client.clone(), &self.lease_namespace, &self.lease_name, &identity);
-        readiness.set_ready();
-        let term = tokio::select! {
-            term = candidate.lead() => Some(term),
-            () = stop.requested() => None,
+        readiness.await_more("the caches are being filled");
+        let (clock, settings) = (Clock::System, self.settings());
+        let leading = controller::lead(clock, client, settings, candidate, metrics, readiness, stop.requested());
+        // An error leaves `main` at once, and with it everything that still runs.
+        tokio::select! {
+            ended = leading => ended?,
             error = server.failure() => return Err(error),
-        };
-        if let Some(term) = term {
-            tracing::info!(lease = self.lease_name, "leading");
-            readiness.await_more("the caches are being filled");
-            let operator = Operator { client, settings: self.settings(), metrics, readiness, stop };
-            operator.lead(term, &mut server).await?;
         }
         server.finish().await
     }
@@ -204,64 +190,6 @@ impl Run {
             allowed_egress: self.egress.allowed(),
             alerts: self.alerts.settings(),
         }
-    }
-}
-
-/// All that leading takes, besides the Lease.
-struct Operator {
-    client: Client,
-    settings: Settings,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    stop: Stop,
-}
-
-impl Operator {
-    /// Runs the controller for as long as the Lease is ours and nobody wants a stop.
-    async fn lead(self, mut term: Term, server: &mut Server) -> anyhow::Result<()> {
-        let Self { client, settings, metrics, readiness, stop } = self;
-        metrics.leading(true);
-        let leadership = term.leadership();
-        let passes = controller::run(client, settings, leadership, Arc::clone(&metrics), readiness, stop.requested());
-
-        // An error leaves `main` at once, and with it everything that still runs.
-        let end = tokio::select! {
-            result = passes => result.map(End::Finished).context("the controller failed"),
-            () = overdue(&stop) => Ok(End::Overdue),
-            lost = term.keep() => Err(lost).context("leadership was lost"),
-            error = server.failure() => Err(error),
-        };
-        metrics.leading(false);
-        match end? {
-            End::Finished(last_alerts) => {
-                release(term).await;
-                last_alerts.finish().await;
-            }
-            // A write may still be on its way, so the Lease is not given back but ends by itself.
-            End::Overdue => tracing::warn!(seconds = PASSES_END.as_secs(), "passes did not end in time after the stop"),
-        }
-        if stop.is_requested() { Ok(()) } else { Err(anyhow!("the controller ended without being asked to")) }
-    }
-}
-
-/// How leading came to a good end.
-enum End {
-    Finished(Deliveries),
-    Overdue,
-}
-
-/// Resolves when a stop was asked for and the passes had their time.
-async fn overdue(stop: &Stop) {
-    stop.requested().await;
-    sleep(PASSES_END).await;
-}
-
-/// Gives the Lease back. When that fails the next leader has to wait for its end, which is no reason to exit otherwise.
-async fn release(term: Term) {
-    match timeout(LEASE_RELEASED, term.release()).await {
-        Ok(Ok(())) => tracing::info!("the Lease was released"),
-        Ok(Err(error)) => tracing::warn!(error = chain(&error), "the Lease was not released and will end by itself"),
-        Err(_) => tracing::warn!("the Lease was not released in time and will end by itself"),
     }
 }
 

@@ -33,8 +33,4 @@ impl Stop {
             let _ = receiver.wait_for(|stop| *stop).await;
         }
     }
-
-    pub(super) fn is_requested(&self) -> bool {
-        *self.0.borrow()
-    }
 }

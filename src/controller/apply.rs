@@ -220,7 +220,7 @@ impl Intent<'_> {
     }
 
     /// Whether the recorded state still is the newest: an instance that stood still must not undo what came after.
-    async fn still_newest(&self) -> Result<(), Error> {
+    pub(super) async fn still_newest(&self) -> Result<(), Error> {
         still_newest(self.context, self.rollout, self.canary).await
     }
 }

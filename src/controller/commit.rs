@@ -1,5 +1,7 @@
 //! Recording: the version first, then the decision, and nothing else until that is done.
 
+use super::apply::still_newest;
+use super::cache::Key;
 use super::configs;
 use super::context::Context;
 use super::error::Error;
@@ -111,12 +113,24 @@ pub(super) async fn status(context: &Context, canary: &Canary, status: CanarySta
 }
 
 /// Deletes old records that nothing refers to, oldest first, and the copies of configs that no record in use and no pod of
-/// the primary needs.
-pub(super) async fn collect(context: &Context, rollout: &Rollout, state: &State) -> Result<(), Error> {
+/// the primary needs. What is in use is said by the newest record alone, so that is asked for first: nothing else would tell
+/// that this one is old.
+pub(super) async fn collect(context: &Context, rollout: &Rollout, canary: &Canary, state: &State) -> Result<(), Error> {
+    let unused = unused(context, rollout, state);
+    if !unused.is_empty() {
+        still_newest(context, rollout, canary).await?;
+    }
+    for key in unused {
+        context.delete(&key).await?;
+    }
+    Ok(())
+}
+
+fn unused(context: &Context, rollout: &Rollout, state: &State) -> Vec<Key> {
     let uid = &rollout.uid;
     let versions = [state.promoted.as_ref(), state.target.as_ref().map(|target| &target.revision)];
     let in_use: Vec<_> = versions.into_iter().flatten().map(|revision| rollout.record(revision)).collect();
-    configs::collect(context, rollout, in_use.iter().filter_map(|key| context.cache.get(key))).await?;
+    let copies = configs::unused(context, rollout, in_use.iter().filter_map(|key| context.cache.get(key)));
     let in_use: Vec<_> = in_use.into_iter().map(|key| key.name).collect();
     let mut spare = context.cache.list(&records().kind, |object| {
         object.owner_references().iter().any(|owner| owner.uid == *uid) && !in_use.contains(&object.name_any())
@@ -125,11 +139,10 @@ pub(super) async fn collect(context: &Context, rollout: &Rollout, state: &State)
     let age = |record: &Value| record["metadata"]["creationTimestamp"].as_str().map(str::to_owned);
     spare.sort_by_key(|record| (age(record), record["revision"].as_i64()));
     let excess = spare.len().saturating_sub(SPARE_RECORDS);
-    for record in spare.into_iter().take(excess) {
-        let mut key = rollout.key.clone();
-        key.resource = records();
-        key.name = record["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        context.delete(&key).await?;
-    }
-    Ok(())
+    let records = spare.into_iter().take(excess).map(|record| Key {
+        resource: records(),
+        name: record["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        ..rollout.key.clone()
+    });
+    copies.into_iter().chain(records).collect()
 }

@@ -184,16 +184,13 @@ pub(super) async fn restore(
         .await
 }
 
-/// Deletes the copies that neither the primary nor any of `records` refers to.
-pub(super) async fn collect(
-    context: &Context,
-    rollout: &Rollout,
-    records: impl Iterator<Item = Value>,
-) -> Result<(), Error> {
-    let Some(primary) = context.cache.get(&rollout.primary()) else { return Ok(()) };
+/// The copies that neither the primary nor any of `records` refers to; none while pods of the primary are of an older
+/// template than its newest.
+pub(super) fn unused(context: &Context, rollout: &Rollout, records: impl Iterator<Item = Value>) -> Vec<Key> {
+    let Some(primary) = context.cache.get(&rollout.primary()) else { return vec![] };
     let pods = rollout.workload.pods(&primary);
     if !pods.current || pods.total > pods.updated {
-        return Ok(());
+        return vec![];
     }
     let template = rollout.workload.template(&primary).into_owned();
     let templates = records.filter_map(|record| recorded_template(&record)).chain([template]);
@@ -201,17 +198,15 @@ pub(super) async fn collect(
     let target = context.cache.get(&rollout.target());
     let owners = [Some(&rollout.app.owner), target.as_ref().map(|target| &target["metadata"])];
     let owners: Vec<_> = owners.into_iter().flatten().filter_map(|owner| owner["uid"].as_str()).collect();
-    for kind in Kind::ALL {
-        let unused = context.cache.list(kind.as_str(), |object| {
+    let unused = |kind: Kind| {
+        let copies = context.cache.list(kind.as_str(), |object| {
             let is_ours = || object.owner_references().iter().any(|owner| owners.contains(&owner.uid.as_str()));
             is_copy(object) && is_ours() && !in_use.contains(&Config { kind, name: object.name_any() })
         });
-        for copy in &unused {
-            let name = copy["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            context.delete(&rollout.config(&Config { kind, name })).await?;
-        }
-    }
-    Ok(())
+        let name = |copy: Value| copy["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        copies.into_iter().map(move |copy| rollout.config(&Config { kind, name: name(copy) }))
+    };
+    Kind::ALL.into_iter().flat_map(unused).collect()
 }
 
 /// Gives the copies that a primary uses to `heir`, with which they are to go from now on.

@@ -279,13 +279,14 @@ impl Context {
         }
     }
 
-    /// Makes an event of an object; that it is there already is as good.
+    /// Makes an event of an object; that it is there already is as good. An event is a write like any other: what an
+    /// instance that is not sure has to say of a Canary may be wrong by now.
     ///
     /// # Errors
     /// When leadership is not certain, or the API server says no.
     pub async fn publish(&self, key: &Key, event: &Event) -> Result<(), Error> {
         let api = Api::namespaced(self.client.clone(), &key.namespace);
-        match self.call("publish an event of", key, api.create(&PostParams::default(), event)).await {
+        match self.write("publish an event of", key, api.create(&PostParams::default(), event)).await {
             Err(error) if error.code() != Some(409) => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -343,13 +344,18 @@ impl Context {
         let _ = self.filled.subscribe().wait_for(|filled| scopes.iter().any(|scope| filled.contains(scope))).await;
     }
 
-    /// Waits until a pass may begin; it ends when the permit is dropped.
+    /// Waits until a pass may begin; it ends when the permit is dropped. `None` when the process stops.
     pub async fn slot(&self) -> Option<SemaphorePermit<'_>> {
         self.metrics.queue_depth(self.waiting.fetch_add(1, Ordering::Relaxed) + 1);
         let permit = self.slots.acquire().await;
         self.metrics.queue_depth(self.waiting.fetch_sub(1, Ordering::Relaxed) - 1);
-        // The semaphore is never closed.
         permit.ok()
+    }
+
+    /// No pass begins any more, and none waits for its turn or for an answer: the process stops.
+    pub fn stop(&self) {
+        self.slots.close();
+        self.news.stop();
     }
 
     /// Counts a failed pass of a Canary; answers how many in a row that makes.

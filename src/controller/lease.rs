@@ -17,11 +17,13 @@ mod term;
 #[cfg(test)]
 mod tests;
 
+use std::future::pending;
+use std::pin::pin;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 pub use candidate::Candidate;
 pub use store::Error;
@@ -62,25 +64,70 @@ pub enum Lost {
 /// The right to write, for a limited time. A cheap handle: all clones say the same.
 #[derive(Clone, Debug)]
 pub struct Leadership {
-    expiry: watch::Receiver<Instant>,
+    expiry: watch::Receiver<Expiry>,
 }
+
+/// Until when a leader is certain; nothing before it leads for the first time.
+type Expiry = Option<Instant>;
 
 impl Leadership {
     /// Leadership without a Lease, for this long from now: for tests.
     #[must_use]
     pub fn lasting(duration: Duration) -> Self {
-        Self { expiry: watch::Sender::new(Instant::now() + duration).subscribe() }
+        Self { expiry: watch::Sender::new(Some(Instant::now() + duration)).subscribe() }
+    }
+
+    /// Leadership that somebody else decides about: for tests.
+    #[must_use]
+    pub fn told_by(expiry: watch::Receiver<Option<Instant>>) -> Self {
+        Self { expiry }
+    }
+
+    /// Whether this process has ever led. Before that it stands by: it watches, and makes no pass.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.expiry.borrow().is_some()
+    }
+
+    /// Returns when this process leads for the first time; never, when it gives up before.
+    pub async fn begun(mut self) {
+        if self.expiry.wait_for(Option::is_some).await.is_err() {
+            pending().await
+        }
     }
 
     /// Whether a write may be sent now. Ask right before each write: the answer is good for moments only.
     #[must_use]
     pub fn is_certain(&self) -> bool {
-        Instant::now() < *self.expiry.borrow()
+        !self.remaining().is_zero()
     }
 
     /// How much longer [`is_certain`](Self::is_certain) says yes without another renewal; zero when it says no.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.expiry.borrow().saturating_duration_since(Instant::now())
+        let expiry = *self.expiry.borrow();
+        expiry.map(|expiry| expiry.saturating_duration_since(Instant::now())).unwrap_or_default()
+    }
+
+    /// Does something for as long as a write may be sent; `None` when that ended before it was done.
+    pub async fn during<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        let mut expiry = self.expiry.clone();
+        loop {
+            let left = self.remaining();
+            if left.is_zero() {
+                return None;
+            }
+            let renewed = async {
+                if expiry.changed().await.is_err() {
+                    pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = renewed => {}
+                () = sleep(left) => {}
+            }
+        }
     }
 }

@@ -38,6 +38,9 @@ const ATTEMPTS: usize = 3;
 /// When the API server says no, or nothing. What was recorded stays, and the next pass goes on from there.
 pub async fn reconcile(guard: Arc<DeserializeGuard<Canary>>, context: Arc<Context>) -> Result<Action, Error> {
     let slot = context.slot().await;
+    if slot.is_none() {
+        return Ok(Action::await_change());
+    }
     let canary = match &guard.0 {
         Ok(canary) => context.newest(canary)?,
         Err(broken) => return Ok(pass_over(&context, &broken.error, &*guard)),
@@ -150,7 +153,13 @@ impl Pass<'_> {
         let Self { context, rollout, plan, .. } = *self;
         let answers = observe::ask(context, rollout, &canary, plan, &asked);
         if asked.hooks.is_empty() {
-            return Ok((answers.await, canary));
+            // A stop waits for no Prometheus that hangs; the next leader asks again.
+            let answers = tokio::select! {
+                biased;
+                answers = answers => answers,
+                () = context.news.stopped() => Answers::default(),
+            };
+            return Ok((answers, canary));
         }
         self.slot = None;
         let answers = tokio::select! {
@@ -244,7 +253,7 @@ impl Pass<'_> {
         }
         commit::copies(context, rollout, &next.state, found).await?;
         if next.state.canary == CanaryPods::Down {
-            commit::collect(context, rollout, &next.state).await?;
+            commit::collect(context, rollout, canary, &next.state).await?;
         }
         Ok(next.wake.map_or_else(Action::await_change, |at| Action::requeue(until(at, context.clock.now()))))
     }

@@ -128,6 +128,7 @@ impl Intent<'_> {
                 owned && object.metadata.name.as_deref() != Some(copy)
             };
             for object in context.cache.list(scaler.kind(), is_ours) {
+                self.newest.get_or_try_init(|| self.still_newest()).await?;
                 context.delete(&key(&object)).await?;
             }
             let is_paused = |object: &DynamicObject| {

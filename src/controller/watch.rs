@@ -54,11 +54,28 @@ const CONFIG_PAGE: u32 = 50;
 /// Failures in a row that a person should know of; fewer are everyday life.
 const TOLD_AFTER: u32 = 3;
 
-/// Reconciles all Canaries until `stop`; what is left then are the last alerts.
+/// Watches at once, and reconciles all Canaries from the moment at which `leadership` begins until `stop`; what is left
+/// then are the last alerts.
 ///
 /// # Errors
 /// When the operator cannot start.
 pub async fn run(
+    client: Client,
+    settings: Settings,
+    leadership: Leadership,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) -> Result<Deliveries, Error> {
+    run_by(Clock::System, client, settings, leadership, metrics, readiness, stop).await
+}
+
+/// The same, by another clock.
+///
+/// # Errors
+/// When the operator cannot start.
+pub(super) async fn run_by(
+    clock: Clock,
     client: Client,
     settings: Settings,
     leadership: Leadership,
@@ -78,7 +95,7 @@ pub async fn run(
     let controllers: Vec<_> = controllers.map(|scope| all.open(&client, &settings, &scope, &served)).collect();
     let Watches { cache, templates, providers, canaries, news } = all;
     let egress = Egress::new(settings.allowed_egress.clone())?;
-    let mut context = Context::new(client, egress, settings, leadership, metrics, cache, templates, Clock::System);
+    let mut context = Context::new(client, egress, settings, leadership, metrics, cache, templates, clock);
     let deliveries = context.open_outbox(providers);
     context.canaries = canaries;
     context.news = news;
@@ -88,12 +105,13 @@ pub async fn run(
         watched.fill().await;
         readiness.set_ready();
     });
-    let (stopping, news) = (stop.clone(), Arc::clone(&context.news));
+    let (stopping, stopped) = (stop.clone(), Arc::clone(&context));
     tokio::spawn(async move {
         stopping.await;
-        news.stop();
+        stopped.stop();
     });
     let passes = controllers.into_iter().map(|controller| {
+        let controller = controller.reconcile_all_on(context.leadership.clone().begun().into_stream());
         controller.graceful_shutdown_on(stop.clone()).run(timed, retry, Arc::clone(&context)).boxed()
     });
     select_all(passes).for_each(async |result| after(&context, result)).await;
@@ -341,9 +359,17 @@ fn told<K, S: Stream<Item = watcher::Result<K>>>(
 /// Those of the pass; [`retry`] says when it is taken again.
 #[tracing::instrument(name = "pass", skip_all, fields(namespace = guard.namespace(), canary = guard.name_any()))]
 pub async fn timed(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    if !context.leadership.has_begun() {
+        // When it begins, all Canaries get their pass.
+        return Ok(Action::await_change());
+    }
     let started = Instant::now();
     let key = canary_key(&*guard);
-    context.filled(&key.namespace).await;
+    tokio::select! {
+        biased;
+        () = context.filled(&key.namespace) => {}
+        () = context.news.stopped() => return Ok(Action::await_change()),
+    }
     let result = Box::pin(reconcile(Arc::clone(&guard), Arc::clone(&context))).await;
     context.metrics.pass(if result.is_ok() { "ok" } else { "error" }, started.elapsed());
     match &result {

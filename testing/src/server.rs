@@ -138,6 +138,20 @@ impl ApiServer {
         writes.cloned().collect()
     }
 
+    /// Those of them that came after a request, by its ordinal.
+    #[must_use]
+    pub fn writes_after(&self, ordinal: u64) -> Vec<Request> {
+        let state = self.lock();
+        let writes = state.log.requests().filter(|request| request.ordinal > ordinal && request.is_write());
+        writes.cloned().collect()
+    }
+
+    /// How many asked for a change.
+    #[must_use]
+    pub fn write_count(&self) -> usize {
+        self.lock().log.requests().filter(|request| request.is_write()).count()
+    }
+
     /// Forgets the logged requests; ordinals go on.
     pub fn clear_log(&self) {
         self.lock().log.clear();

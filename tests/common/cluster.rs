@@ -26,9 +26,9 @@ use serin::workload::configs::Kind as ConfigKind;
 use serin_testing::workloads::{DaemonSetController, DeploymentController, accept_routes, settle_endpoints};
 use serin_testing::{
     ALERT_PROVIDERS, AUTOSCALERS, ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS,
-    ENDPOINTS, GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, OLD_AUTOSCALERS, Request, SCALED_OBJECTS, SECRETS,
-    SERVICES,
+    ENDPOINTS, GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, OLD_AUTOSCALERS, SCALED_OBJECTS, SECRETS, SERVICES,
 };
+use std::cell::{Cell, OnceCell};
 use std::fmt::Write as _;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -62,6 +62,10 @@ pub(crate) struct Cluster {
     pub(crate) leadership: Leadership,
     /// What the flags say of alerts; a restart takes them up.
     pub(crate) alerts: AlertSettings,
+    /// The revision to which the rest of the cluster has reacted.
+    reacted: Cell<Option<u64>>,
+    /// What other flags say; a restart takes them up.
+    always: fn(&mut Settings),
     deployments: DeploymentController,
     pub(crate) daemon_sets: DaemonSetController,
     /// Pods and gateway react to what is written.
@@ -90,6 +94,8 @@ pub(crate) struct Operator {
     providers: Writer<AlertProvider>,
     canaries: Writer<Guarded>,
     pub(crate) deliveries: Deliveries,
+    /// The revision that the caches show.
+    seen: Option<u64>,
 }
 
 impl Cluster {
@@ -115,6 +121,8 @@ impl Cluster {
             clock,
             leadership,
             alerts,
+            reacted: Cell::default(),
+            always: |_| {},
             deployments: DeploymentController::new().never_ready(broken),
             daemon_sets: DaemonSetController::new(NODES).never_ready(broken),
             reacts: true,
@@ -152,6 +160,12 @@ impl Cluster {
     pub(crate) fn set(&mut self, change: impl FnOnce(&mut Settings)) {
         let context = Arc::get_mut(&mut self.operator.context).expect("no pass is under way");
         change(&mut context.settings);
+    }
+
+    /// An operator with other flags, now and after every restart.
+    pub(crate) fn always(&mut self, change: fn(&mut Settings)) {
+        self.always = change;
+        self.restart();
     }
 
     // ---- the user ----
@@ -237,13 +251,15 @@ impl Cluster {
 
     /// The rest of the cluster does what it would have done by now.
     pub(crate) fn react(&self) {
-        if self.reacts {
+        // Nothing but a change makes it do anything.
+        if self.reacts && self.reacted.get() != Some(self.server.revision()) {
             self.deployments.settle(&self.server);
             self.daemon_sets.settle(&self.server);
             if self.counts {
                 settle_endpoints(&self.server);
             }
             accept_routes(&self.server, GATEWAY);
+            self.reacted.set(Some(self.server.revision()));
         }
     }
 
@@ -353,6 +369,7 @@ impl Cluster {
     pub(crate) fn restart(&mut self) {
         let alerts = self.alerts.clone();
         self.operator = Operator::start(&self.server, &self.prometheus, self.clock, self.leadership.clone(), alerts);
+        self.set(self.always);
         self.due = None;
         self.looked_at = 0;
     }
@@ -374,13 +391,12 @@ impl Cluster {
     }
 
     fn tell(&mut self) {
-        let writes: Vec<Request> = self.server.writes();
-        let new: Vec<_> = writes.iter().filter(|write| write.ordinal > self.told).collect();
+        let new = self.server.writes_after(self.told);
         let Some(last) = new.last() else { return };
         self.told = last.ordinal;
         let seconds = self.clock.now().duration_since(self.began).as_secs_f64();
         let _ = writeln!(self.story, "+{seconds}s");
-        for write in new {
+        for write in &new {
             let _ = writeln!(self.story, "  {}", story::line(write));
         }
     }
@@ -422,16 +438,19 @@ impl Operator {
         let reader: Store<MetricTemplate> = templates.as_reader();
         let metrics = Arc::new(Metrics::new());
         let providers = Writer::default();
-        let egress = Egress::new(settings.allowed_egress.clone()).expect("connections can be made");
+        let egress = egress(&settings.allowed_egress);
         let mut context = Context::new(server.client(), egress, settings, leadership, metrics, cache, reader, clock);
         let deliveries = context.open_outbox(providers.as_reader());
         let canaries = Writer::default();
         context.canaries = canaries.as_reader().into();
-        Self { context: Arc::new(context), writers, templates, providers, canaries, deliveries }
+        Self { context: Arc::new(context), writers, templates, providers, canaries, deliveries, seen: None }
     }
 
     /// Shows the caches what there is, as the watches would.
     pub(crate) fn refresh(&mut self, server: &ApiServer) {
+        if self.seen.replace(server.revision()) == Some(server.revision()) {
+            return;
+        }
         for (name, resource, writer) in &mut self.writers {
             let is_ours = |object: &Value| object["metadata"]["labels"][MANAGED_BY.0] == MANAGED_BY.1;
             let has_version = |object: &Value| object["metadata"]["labels"][REVISION].is_string();
@@ -495,6 +514,16 @@ impl Operator {
         let _ = held.await;
         outcome
     }
+}
+
+/// The certificates of the system are read for each anew, which takes longer than a rollout here; and a connection belongs
+/// to the test that has opened it.
+fn egress(allowed: &AllowedHosts) -> Egress {
+    thread_local! {
+        static TO_ALL: OnceCell<Egress> = const { OnceCell::new() };
+    }
+    let new = || Egress::new(allowed.clone()).expect("connections can be made");
+    if *allowed == AllowedHosts::default() { TO_ALL.with(|egress| egress.get_or_init(new).clone()) } else { new() }
 }
 
 /// Waits while paused time stands still.

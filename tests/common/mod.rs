@@ -8,8 +8,11 @@
 pub(crate) mod app;
 pub(crate) mod cluster;
 pub(crate) mod configs;
+pub(crate) mod daemon_set;
 pub(crate) mod inbox;
+pub(crate) mod process;
 pub(crate) mod prometheus;
+pub(crate) mod rogue;
 pub(crate) mod scalers;
 pub(crate) mod service;
 pub(crate) mod story;

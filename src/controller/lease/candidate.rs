@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Client;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::LEASE;
 use super::record::{claimed, wait_before_taking};
 use super::store::{Error, Store};
 use super::term::Term;
+use super::{Expiry, LEASE, Leadership};
 use crate::telemetry::chain;
 
 /// A candidate looks at the Lease at least this often, and at most twice as often.
@@ -21,6 +22,7 @@ const LOOK: Duration = Duration::from_secs(2);
 pub struct Candidate {
     store: Store,
     identity: String,
+    expiry: watch::Sender<Expiry>,
 }
 
 impl Candidate {
@@ -28,7 +30,14 @@ impl Candidate {
     /// before a restart, and resumed without a wait.
     #[must_use]
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
-        Self { store: Store::new(client, namespace, name), identity: identity.to_owned() }
+        let store = Store::new(client, namespace, name);
+        Self { store, identity: identity.to_owned(), expiry: watch::Sender::default() }
+    }
+
+    /// The handle to ask before each write. It says no until the Lease is ours.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        Leadership { expiry: self.expiry.subscribe() }
     }
 
     /// Waits for the Lease, however long it takes; what goes wrong on the way is logged and tried again.
@@ -60,7 +69,7 @@ impl Candidate {
         let metadata = found.map_or_else(|| self.store.fresh_metadata(), |lease| lease.metadata);
         let sent = Instant::now();
         let written = self.store.write(&Lease { metadata, spec: Some(record.clone()) }).await?;
-        Ok(written.map(|lease| Term::new(self.store.clone(), lease.metadata, record, sent)))
+        Ok(written.map(|lease| Term::new(self.store.clone(), lease.metadata, record, sent, self.expiry.clone())))
     }
 
     /// Half of [`LOOK`] to all of it. Spread by identity and not by chance: candidates still fall out of step.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::record::{is_held, is_same_term, released, renewed};
 use super::store::{Error, Store};
-use super::{LEASE, Leadership, Lost, MARGIN, RENEWAL};
+use super::{Expiry, LEASE, Leadership, Lost, MARGIN, RENEWAL};
 use crate::telemetry::chain;
 
 /// A failed renewal is tried again after this long.
@@ -25,13 +25,20 @@ pub struct Term {
     record: LeaseSpec,
     /// When the last successful renewal was sent.
     renewed: Instant,
-    expiry: watch::Sender<Instant>,
+    expiry: watch::Sender<Expiry>,
 }
 
 impl Term {
-    /// `sent` is the instant before the request that won the Lease.
-    pub(super) fn new(store: Store, metadata: ObjectMeta, record: LeaseSpec, sent: Instant) -> Self {
-        Self { store, metadata, record, renewed: sent, expiry: watch::Sender::new(certain_until(sent)) }
+    /// `sent` is the instant before the request that won the Lease; from now on `expiry` tells until when it is certain.
+    pub(super) fn new(
+        store: Store,
+        metadata: ObjectMeta,
+        record: LeaseSpec,
+        sent: Instant,
+        expiry: watch::Sender<Expiry>,
+    ) -> Self {
+        expiry.send_replace(Some(certain_until(sent)));
+        Self { store, metadata, record, renewed: sent, expiry }
     }
 
     /// The handle to ask before each write.
@@ -45,7 +52,7 @@ impl Term {
         let mut due = self.renewed + RENEWAL;
         let mut failure = None;
         loop {
-            let expiry = *self.expiry.borrow();
+            let expiry = certain_until(self.renewed);
             sleep_until(due.min(expiry)).await;
             // Also after a pause of the whole process, in which somebody else may have begun to lead.
             if Instant::now() >= expiry {
@@ -64,7 +71,7 @@ impl Term {
                     due = Instant::now() + RETRY;
                 }
                 Err(Trouble::Final(lost)) => {
-                    self.expiry.send_replace(Instant::now());
+                    self.expiry.send_replace(Some(Instant::now()));
                     return lost;
                 }
             }
@@ -78,7 +85,7 @@ impl Term {
     ///
     /// When the API server did not take it; then the Lease ends by itself.
     pub async fn release(mut self) -> Result<(), Error> {
-        self.expiry.send_replace(Instant::now());
+        self.expiry.send_replace(Some(Instant::now()));
         match self.put(released(&self.record)).await {
             // Somebody else's Lease is none of our business any more.
             Ok(()) | Err(Trouble::Final(_)) => Ok(()),
@@ -90,7 +97,7 @@ impl Term {
         let sent = Instant::now();
         self.put(renewed(&self.record)).await?;
         self.renewed = sent;
-        self.expiry.send_replace(certain_until(sent));
+        self.expiry.send_replace(Some(certain_until(sent)));
         Ok(())
     }
 

@@ -313,6 +313,53 @@ async fn an_unreachable_lease_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_candidate_is_certain_of_nothing_until_it_leads() {
+    let server = Server::default();
+    let (first, _wire) = candidate(&server, "a");
+    let (second, _wire) = candidate(&server, "b");
+    let (leading, standing_by) = (first.leadership(), second.leadership());
+    assert!(!leading.is_certain() && !leading.has_begun());
+    assert_eq!(standing_by.during(async {}).await, None);
+    let term = first.lead().await;
+    leading.clone().begun().await;
+    assert!(leading.is_certain() && leading.has_begun());
+    assert!(!standing_by.is_certain() && !standing_by.has_begun());
+    timeout(LEASE * 10, standing_by.clone().begun()).await.unwrap_err();
+    term.release().await.unwrap();
+    assert!(!leading.is_certain() && leading.has_begun(), "that it has led is no reason to write");
+    drop(second);
+    timeout(LEASE * 10, standing_by.begun()).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_under_the_lease_ends_with_it() {
+    let server = Server::default();
+    let (candidate, wire) = candidate(&server, "a");
+    let leadership = candidate.leadership();
+    let mut term = candidate.lead().await;
+    let kept = tokio::spawn(async move { term.keep().await });
+    // Renewals keep it alive.
+    assert_eq!(leadership.during(sleep(LEASE * 3)).await, Some(()));
+    wire.set(Link::Refused);
+    let began = Instant::now();
+    assert_eq!(leadership.during(sleep(LEASE * 3)).await, None);
+    assert!(began.elapsed() + MARGIN <= LEASE + seconds(0.01), "{:?}", began.elapsed());
+    kept.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_under_the_lease_ends_when_it_is_given_back() {
+    let server = Server::default();
+    let (candidate, _wire) = candidate(&server, "a");
+    let term = candidate.lead().await;
+    let leadership = term.leadership();
+    let doing = tokio::spawn(async move { leadership.during(std::future::pending::<()>()).await });
+    sleep(seconds(1.0)).await;
+    term.release().await.unwrap();
+    assert_eq!(timeout(seconds(0.1), doing).await.unwrap().unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn leadership_for_tests_lasts_as_long_as_told() {
     let leadership = Leadership::lasting(seconds(1.0));
     assert!(leadership.is_certain());

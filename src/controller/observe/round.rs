@@ -49,7 +49,8 @@ enum Topic {
 
 enum Arrived {
     Outcome(Outcome),
-    Answer(usize, Result<(), String>),
+    /// Nothing when it was given up, because this process is no longer sure that it leads.
+    Answer(usize, Option<Result<(), String>>),
     /// An interval is over, and somebody has not answered yet: what may end the round is asked again.
     Interval,
 }
@@ -125,13 +126,16 @@ impl<'a> Round<'a> {
                 let patience = (hook == Hook::PostRollout && self.is_busy()).then_some(FAREWELL);
                 async move {
                     let answer = context.caller.call(webhook, call);
-                    let answer = match patience {
-                        None => answer.await,
-                        Some(limit) => timeout(limit, answer).await.unwrap_or_else(|_| {
-                            Err(format!("no answer within {limit:?}, and the next rollout does not wait for it"))
-                        }),
+                    let answer = async {
+                        match patience {
+                            None => answer.await,
+                            Some(limit) => timeout(limit, answer).await.unwrap_or_else(|_| {
+                                Err(format!("no answer within {limit:?}, and the next rollout does not wait for it"))
+                            }),
+                        }
                     };
-                    Arrived::Answer(place, answer)
+                    // A webhook may start a test, or a person's telephone: a question is as much as a write.
+                    Arrived::Answer(place, context.leadership.during(answer).await)
                 }
                 .boxed()
             }
@@ -157,7 +161,7 @@ impl<'a> Round<'a> {
             Arrived::Answer(place, answer) => {
                 self.open.remove(&Topic::Webhook(place));
                 let name = self.webhooks[place].1.name.clone();
-                self.replies.insert(place, Reply { name, answer });
+                self.replies.extend(answer.map(|answer| (place, Reply { name, answer })));
             }
             Arrived::Interval => {
                 self.again += 1;
