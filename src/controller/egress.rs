@@ -5,9 +5,11 @@
 //! redirect could send headers and credentials to somewhere that nobody wrote down.
 
 use super::error::Error;
+use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{ClientBuilder, Proxy, Url, redirect};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Other addresses at which clouds hand out credentials, over IPv6: those of AWS and of Google.
@@ -16,6 +18,9 @@ const METADATA: [Ipv6Addr; 2] =
 
 /// The first bits of addresses behind which a gateway finds an IPv4 address (RFC 6052).
 const NAT64: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
+
+/// The first bits of addresses that hold the IPv4 address of the router behind which they are (RFC 3056).
+const SIX_TO_FOUR: u16 = 0x2002;
 
 /// The hosts that may be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +122,7 @@ fn builder(allowed: &Arc<AllowedHosts>, insecure: bool) -> ClientBuilder {
         .user_agent(concat!("serin/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .tls_danger_accept_invalid_certs(insecure)
-        .dns_resolver(Arc::new(Guard(Arc::clone(allowed))))
+        .dns_resolver(Arc::new(Guard { allowed: Arc::clone(allowed), lookup: system }))
 }
 
 impl AllowedHosts {
@@ -170,15 +175,27 @@ impl Default for AllowedHosts {
 
 /// Finds the addresses of a name, and leaves out those that are not to be connected to. The name is looked at once more: it
 /// may be that of a proxy which the environment names.
-struct Guard(Arc<AllowedHosts>);
+struct Guard {
+    allowed: Arc<AllowedHosts>,
+    lookup: Lookup,
+}
 
+/// Where the addresses of a name come from.
+type Lookup = fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+
+/// Asks whom the system asks.
+fn system(name: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+    Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
+}
+
+/// What a connection is made to is what was looked at: the client asks nobody else, and not a second time.
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let allowed = Arc::clone(&self.0);
+        let (allowed, lookup) = (Arc::clone(&self.allowed), self.lookup);
         Box::pin(async move {
             allowed.check_name(name.as_str())?;
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let usable: Addrs = Box::new(allowed.usable(found)?.into_iter());
+            let found = lookup(name.as_str().to_owned()).await?;
+            let usable: Addrs = Box::new(allowed.usable(found.into_iter())?.into_iter());
             Ok(usable)
         })
     }
@@ -196,10 +213,14 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-fn behind_gateway(address: Ipv6Addr) -> Option<std::net::Ipv4Addr> {
-    let rest = address.segments();
-    let [_, _, _, _, _, _, high, low] = rest;
-    rest.starts_with(&NAT64).then(|| ((u32::from(high) << 16) | u32::from(low)).into())
+fn behind_gateway(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let segments = address.segments();
+    let embedded = |high: u16, low: u16| Some(((u32::from(high) << 16) | u32::from(low)).into());
+    match segments {
+        [SIX_TO_FOUR, high, low, ..] => embedded(high, low),
+        [.., high, low] if segments.starts_with(&NAT64) => embedded(high, low),
+        _ => None,
+    }
 }
 
 /// Whether a host is what a pattern says.
@@ -213,6 +234,7 @@ fn matches(pattern: &str, host: &str) -> bool {
 mod tests {
     use super::*;
     use crate::telemetry::chain;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn allowing(patterns: &[&str]) -> AllowedHosts {
         AllowedHosts::new(patterns.iter().map(|pattern| (*pattern).to_owned()))
@@ -257,6 +279,9 @@ mod tests {
             "http://[::ffff:169.254.169.254]/",
             "http://[::169.254.169.254]/",
             "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[2002:a9fe:a9fe::1]/",
+            "http://0251.0376.0251.0376/",
+            "http://169.254.169.254./",
             "http://[fe80::1]/",
             "http://[febf::1]/",
             "http://[fd00:ec2::254]/",
@@ -282,7 +307,30 @@ mod tests {
         };
         assert_eq!(at(&["10.0.0.7", "169.254.169.254", "fe80::1"]), Ok(vec!["10.0.0.7".to_owned()]));
         assert_eq!(at(&["169.254.169.254"]), Err(Refused::LinkLocal));
+        let others = ["::ffff:169.254.169.254", "fe80::1", "2002:a9fe:a9fe::", "64:ff9b::a9fe:a9fe", "fd00:ec2::254"];
+        assert_eq!(at(&others), Err(Refused::LinkLocal));
         assert_eq!(at(&[]), Ok(vec![]));
+    }
+
+    /// A name that leads to a harmless address as long as somebody looks, and then to the machine's own network.
+    #[tokio::test]
+    async fn a_name_that_changes_gains_nothing() {
+        static LOOKS: AtomicUsize = AtomicUsize::new(0);
+        fn changing(_: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+            let first = LOOKS.fetch_add(1, Ordering::SeqCst) == 0;
+            let address: IpAddr = if first { [127, 0, 0, 1].into() } else { [169, 254, 169, 254].into() };
+            Box::pin(async move { Ok(vec![SocketAddr::new(address, 0)]) })
+        }
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let allowed = Arc::new(AllowedHosts::default());
+        let guard = Guard { allowed: Arc::clone(&allowed), lookup: changing };
+        let client = builder(&allowed, false).dns_resolver(Arc::new(guard)).build().unwrap();
+        // Nobody listens there: what counts is who was called.
+        let first = chain(&client.get("http://rebinding.example:1").send().await.unwrap_err());
+        assert!(first.contains("onnection refused"), "{first}");
+        let second = chain(&client.get("http://rebinding.example:1").send().await.unwrap_err());
+        assert!(second.contains("link-local"), "{second}");
+        assert_eq!(LOOKS.load(Ordering::SeqCst), 2, "each connection looks once, and goes where it has looked");
     }
 
     #[tokio::test]
@@ -299,7 +347,7 @@ mod tests {
         assert!(egress.through("http://other:3128", "http://example.com").is_err());
         assert!(egress.through("http://proxy:3128", "http://other").is_err());
         assert!(egress.through("http://proxy:3128", "http://example.com").is_ok());
-        let guard = Guard(Arc::default());
+        let guard = Guard { allowed: Arc::default(), lookup: system };
         let resolved = guard.resolve("169.254.169.254".parse().unwrap()).await;
         assert!(resolved.is_err_and(|error| error.to_string().contains("link-local")));
         assert!(guard.resolve("127.0.0.1".parse().unwrap()).await.is_ok());

@@ -81,7 +81,7 @@ pub async fn send(http: &reqwest::Client, query: &Query, limit: Duration) -> Ans
             }
             body.extend_from_slice(&chunk);
         }
-        prometheus::parse(&query.address, status, &body)
+        prometheus::parse_hiding(&prometheus::secrets(http, query), &query.address, status, &body)
     };
     timeout(limit, exchange).await.unwrap_or_else(|_| Err(prometheus::too_late(&query.address, deadline)))
 }

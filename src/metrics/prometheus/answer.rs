@@ -30,16 +30,30 @@ enum Envelope {
 /// # Errors
 /// Whatever is not one finite number. Of the body, only the message of a Prometheus error is passed on, shortened.
 pub fn parse(address: &str, status: StatusCode, body: &[u8]) -> Answer {
+    parse_hiding(&[], address, status, body)
+}
+
+/// The same, to somebody who has sent these secrets: a message that repeats them is passed on without them.
+///
+/// # Errors
+/// Those of [`parse`].
+pub fn parse_hiding(secrets: &[String], address: &str, status: StatusCode, body: &[u8]) -> Answer {
     let address = address.to_owned();
     match serde_json::from_slice(body) {
         Ok(Envelope::Error { kind, .. }) if kind == "timeout" => {
             Err(Unknown::Timeout(address, "its own time limit for queries".to_owned()))
         }
-        Ok(Envelope::Error { kind, error }) => Err(Unknown::Refused(address, shorten(&format!("{kind}: {error}")))),
+        Ok(Envelope::Error { kind, error }) => {
+            Err(Unknown::Refused(address, shorten(&without(secrets, format!("{kind}: {error}")))))
+        }
         _ if !status.is_success() => Err(Unknown::Refused(address, refusal(status))),
         Ok(Envelope::Success { data }) => value(address, data),
         Err(error) => Err(Unknown::Garbled(address, syntax(&error).to_owned())),
     }
+}
+
+fn without(secrets: &[String], message: String) -> String {
+    secrets.iter().fold(message, |message, secret| message.replace(secret, "…"))
 }
 
 /// The status with its name, and what to do where that is known.

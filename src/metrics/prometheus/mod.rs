@@ -3,16 +3,16 @@
 //! The crate `prometheus-http-query` builds the request and decodes the result, but its own `get()` is not used: it
 //! drops the status of an answer that is not JSON, it does not bound how much it reads, a string or a histogram is
 //! "not JSON" to it, and its error repeats parts of the body. So the controller calls `get_raw()` on what [`request`]
-//! gives, reads at most [`MAX_ANSWER_BYTES`], and hands status and body to [`parse`]. Every way in which that can
+//! gives, reads at most [`MAX_ANSWER_BYTES`], and hands status and body to [`parse_hiding`]. Every way in which that can
 //! fail has a function here that names it: [`not_sent`], [`not_read`], [`too_late`] and [`too_large`].
 
 mod answer;
 mod failure;
 mod request;
 
-pub use answer::{MAX_ANSWER_BYTES, parse};
+pub use answer::{MAX_ANSWER_BYTES, parse, parse_hiding};
 pub use failure::{not_read, not_sent, too_large, too_late};
-pub use request::request;
+pub use request::{request, secrets};
 
 /// How much of a foreign message is passed on, in characters: a status is read by people.
 const MAX_MESSAGE: usize = 200;

@@ -7,9 +7,14 @@ use crate::{
 use jiff::SignedDuration;
 use prometheus_http_query::{Client, InstantQueryBuilder};
 use reqwest::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 /// Headers that frame the request itself; a wrong one would make it hang or become two.
 const FRAMING: [HeaderName; 4] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE];
+
+/// Shorter words are too common to be taken out of a message.
+const MIN_SECRET: usize = 4;
 
 /// The request, ready for `get_raw()`. The provider is told to give up by itself at the deadline, too, which has to be
 /// at least a millisecond.
@@ -34,6 +39,26 @@ pub fn request(
         request = request.header(AUTHORIZATION, authorization(http, credentials)?);
     }
     Ok(request)
+}
+
+/// The words by which a query says who is asking, the longest first: what is left of one when another is taken out of it
+/// would not be found any more.
+#[must_use]
+pub fn secrets(http: &reqwest::Client, query: &Query) -> Vec<String> {
+    let said = query.credentials.as_ref().and_then(|credentials| authorization(http, credentials).ok());
+    let said = said.and_then(|value| value.to_str().map(str::to_owned).ok());
+    let login = match &query.credentials {
+        Some(Credentials::Basic { username, password }) => vec![username.clone(), password.clone()],
+        Some(Credentials::Bearer(token)) => vec![token.clone()],
+        None => vec![],
+    };
+    let values = query.headers.iter().map(|(_, value)| value.clone());
+    let whole: Vec<_> = values.chain(said).chain(login).collect();
+    let words = whole.iter().flat_map(|value| value.split_whitespace()).map(str::to_owned);
+    let secrets: BTreeSet<_> = words.chain(whole.iter().cloned()).filter(|word| word.len() >= MIN_SECRET).collect();
+    let mut secrets: Vec<_> = secrets.into_iter().collect();
+    secrets.sort_by_key(|secret| Reverse(secret.len()));
+    secrets
 }
 
 fn header(name: &str, value: &str, has_credentials: bool) -> Result<(HeaderName, HeaderValue), String> {
@@ -121,5 +146,21 @@ mod tests {
         insta::assert_snapshot!(refused(&twice), @"both secretRef and the header authorization say who is asking; remove one of them");
         let address = "http://me:hunter@x".into();
         insta::assert_snapshot!(refused(&Query { address, ..query() }), @"the address holds a user or a password; put them into a secret and name it in secretRef");
+    }
+
+    #[test]
+    fn every_word_that_says_who_is_asking_is_a_secret() {
+        let of = |credentials| {
+            let headers = vec![("x-api-key".into(), "hunter4".into()), ("x-org".into(), "me".into())];
+            secrets(&http(), &Query { headers, credentials: Some(credentials), ..query() })
+        };
+        let basic = of(Credentials::Basic { username: "hunter1".into(), password: "hunter2".into() });
+        assert_eq!(
+            basic,
+            ["Basic aHVudGVyMTpodW50ZXIy", "aHVudGVyMTpodW50ZXIy", "hunter1", "hunter2", "hunter4", "Basic"]
+        );
+        let bearer = of(Credentials::Bearer("hunter3".into()));
+        assert_eq!(bearer, ["Bearer hunter3", "hunter3", "hunter4", "Bearer"]);
+        assert_eq!(secrets(&http(), &Query { headers: vec![], credentials: None, ..query() }), Vec::<String>::new());
     }
 }

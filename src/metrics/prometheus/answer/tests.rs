@@ -138,3 +138,16 @@ proptest! {
         prop_assert_eq!(vector(&number.to_string()), Ok(number));
     }
 }
+
+#[test]
+fn what_was_sent_is_not_passed_on() {
+    let secrets = ["Bearer hunter2hunter2".to_owned(), "hunter2hunter2".to_owned(), "Bearer".to_owned()];
+    let said = |error: &str| {
+        let body = serde_json::json!({"status": "error", "errorType": "bad_auth", "error": error}).to_string();
+        parse_hiding(&secrets, ADDRESS, StatusCode::UNAUTHORIZED, body.as_bytes()).unwrap_err().to_string()
+    };
+    assert!(said("no tenant for Bearer hunter2hunter2").ends_with("bad_auth: no tenant for …"));
+    // Not a part of it either, where the message is cut.
+    let cut = said(&format!("{} hunter2hunter2", "x".repeat(180)));
+    assert!(!cut.contains("hun"), "{cut}");
+}
