@@ -39,6 +39,13 @@ simulate: export GLIBC_TUNABLES ?= glibc.malloc.tcache_count=60000
 simulate: ## Rollouts with everything going wrong, in virtual time
 	cargo run --quiet --release --locked --package serin-simulation -- $(if $(SEED),--seed $(SEED),--from $(FROM) --seeds $(SEEDS))
 
+# SECONDS_EACH says how long each of the targets runs; TARGET=… runs one of them.
+SECONDS_EACH ?= 60
+.PHONY: fuzz
+fuzz: export SECONDS_EACH := $(SECONDS_EACH)
+fuzz: ## Random bytes for whatever reads what strangers write
+	fuzz/run.sh $(TARGET)
+
 .PHONY: e2e
 e2e: cluster-up install ## The scenarios on the real cluster
 	e2e/run.sh

@@ -672,6 +672,7 @@ fn every_scenario_of_the_cluster_has_its_twin() {
         ("e07", "it is what all of this file is about"),
         ("e14", "nothing is written"),
         ("examples", "nothing is rolled out"),
+        ("leader", "it is about two processes: tests/handover.rs"),
     ]);
     let stories = STORIES.iter().flat_map(|(_, stories)| *stories);
     let named: BTreeSet<_> = stories.flat_map(|story| story.like.iter().copied()).chain(without.into_keys()).collect();

@@ -2,10 +2,13 @@
 
 mod common;
 
-use common::app::{self, NAME};
+use common::app::{self, NAME, NAMESPACE};
 use common::cluster::Cluster;
+use common::process::{Processes, Replica, phase, rests};
 use serde_json::{Value, json};
 use serin_testing::{CANARIES, DEPLOYMENTS, HTTP_ROUTES};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// Most bytes of a status, whatever is in the spec: etcd takes an object of a megabyte and a half, spec included.
 const LARGEST_STATUS: usize = 64 * 1024;
@@ -126,4 +129,119 @@ async fn a_route_of_ten_thousand_rules_is_left_as_it_is_and_named() {
 fn small(cluster: &Cluster) {
     let bytes = cluster.status().to_string().len();
     assert!(bytes < LARGEST_STATUS, "the status has {bytes} bytes");
+}
+
+/// What is wrong with one Canary: it is called `bad`, and lies beside a good one called `web`.
+struct Harm {
+    what: &'static str,
+    does: fn(&Processes),
+    /// How the condition that says so begins.
+    says: &'static str,
+}
+
+const HARM: [Harm; 7] = [
+    Harm {
+        what: "a spec of a megabyte",
+        does: |cluster| spec(cluster, |spec| spec["analysis"]["interval"] = "x".repeat(MEGABYTE).into()),
+        says: "Stalled True InvalidSpec",
+    },
+    Harm {
+        what: "a list of a hundred thousand steps",
+        does: |cluster| spec(cluster, |spec| spec["analysis"]["stepWeights"] = json!(vec![1; 100_000])),
+        says: "Stalled True InvalidSpec",
+    },
+    Harm {
+        what: "annotations of a megabyte",
+        does: |cluster| canary(cluster, |canary| canary["metadata"]["annotations"]["x"] = "x".repeat(MEGABYTE).into()),
+        says: "Ready True",
+    },
+    Harm {
+        what: "an order of a megabyte",
+        does: |cluster| {
+            canary(cluster, |canary| {
+                canary["metadata"]["annotations"]["serin.dev/command"] = "x".repeat(MEGABYTE).into();
+            });
+        },
+        says: "Ready True",
+    },
+    Harm {
+        what: "a status of nonsense",
+        does: |cluster| canary(cluster, |canary| canary["status"]["canaryWeight"] = (-7).into()),
+        says: "Stalled True InvalidStatus",
+    },
+    Harm {
+        what: "a history of a megabyte",
+        does: |cluster| {
+            let entry = json!({"time": "2026-01-01T00:00:00Z", "reason": "x", "message": "x".repeat(1000)});
+            canary(cluster, |canary| canary["status"]["history"] = json!(vec![entry.clone(); 1000]));
+        },
+        says: "Ready True",
+    },
+    Harm {
+        what: "a route of ten thousand rules",
+        does: |cluster| {
+            let rule = json!({"backendRefs": [{"name": "legacy", "port": 80}]});
+            let more = |route: &mut Value| {
+                let rules = route["spec"]["rules"].as_array_mut().expect("it has rules");
+                rules.extend(vec![rule.clone(); 10_000]);
+            };
+            cluster.server.update(HTTP_ROUTES, NAMESPACE, "bad", more).expect("the route is there");
+        },
+        says: "Stalled True RouteUnusable",
+    },
+];
+
+fn canary(cluster: &Processes, edit: impl FnMut(&mut Value)) {
+    cluster.server.update(CANARIES, NAMESPACE, "bad", edit).expect("the Canary is there");
+}
+
+fn spec(cluster: &Processes, mut edit: impl FnMut(&mut Value)) {
+    canary(cluster, |canary| edit(&mut canary["spec"]));
+}
+
+/// Passes of one Canary that nobody else waits for: it may be looked at when something changes, and not all the time.
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_one_canary_is_said_and_costs_nobody_else_anything() {
+    for Harm { what, does, says } in HARM {
+        let cluster = Processes::new(&json!({})).await;
+        cluster.adopt("bad", &json!({}));
+        let serin = cluster.replica("only");
+        let at_rest = |name: &str| {
+            cluster.server.get(CANARIES, NAMESPACE, name).is_some_and(|it| it["status"]["canaryPods"] == "Down")
+        };
+        cluster.until("both are at rest", |_| at_rest(NAME) && at_rest("bad")).await;
+
+        does(&cluster);
+        cluster.until(&format!("it is said: {what}"), |_| conditions(&cluster, "bad").contains(says)).await;
+        sleep(Duration::from_secs(30)).await;
+        let (passes, writes) = (passes(&serin), serin.wire.writes().len());
+        sleep(Duration::from_mins(10)).await;
+        let more = (self::passes(&serin) - passes, serin.wire.writes().len() - writes);
+        assert_eq!(more, (0, 0), "{what}: passes and writes, when nothing happens any more");
+
+        let began = Instant::now();
+        cluster.deploy("web:2");
+        cluster.until("the good one is promoted", |server| phase(server) == "Succeeded").await;
+        // Three steps of ten seconds each.
+        assert!(began.elapsed() < Duration::from_secs(32), "{what}: the good one took {:?}", began.elapsed());
+        cluster.until("the good one is at rest", rests).await;
+        assert!(conditions(&cluster, "bad").contains(says), "{what}");
+        let bytes = cluster.server.get(CANARIES, NAMESPACE, "bad").expect("it is there")["status"].to_string().len();
+        assert!(bytes < LARGEST_STATUS, "{what}: the status has {bytes} bytes");
+    }
+}
+
+/// Each condition as `type status reason`.
+fn conditions(cluster: &Processes, name: &str) -> String {
+    let canary = cluster.server.get(CANARIES, NAMESPACE, name).unwrap_or_default();
+    let text = |condition: &Value, field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+    let all = canary["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let told = |condition: &Value| ["type", "status", "reason"].map(|field| text(condition, field)).join(" ");
+    all.iter().map(told).collect::<Vec<_>>().join(", ")
+}
+
+fn passes(serin: &Replica) -> u64 {
+    let text = serin.metrics.encode();
+    let counts = text.lines().filter(|line| line.starts_with("serin_pass_duration_seconds_count"));
+    counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }

@@ -9,11 +9,14 @@ use common::inbox::{Does, Inbox, Letter};
 use common::prometheus::Says;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use serin::controller::lease::Leadership;
 use serin_testing::{CANARIES, DEPLOYMENTS, SECRETS};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// A webhook at the path of its name.
 fn webhook(inbox: &Inbox, kind: &str) -> Value {
@@ -458,6 +461,33 @@ async fn another_spec_does_not_wait_for_a_webhook_and_suspension_holds_the_weigh
     cluster.pass_in_time().await;
     assert_eq!(cluster.status()["waiting"]["reason"], "Suspended");
     assert_eq!(cluster.status()["canaryWeight"], 10);
+}
+
+/// A webhook may start a test, or ring a telephone.
+#[tokio::test(start_paused = true)]
+async fn who_is_not_sure_that_it_leads_asks_nobody() {
+    let inbox = Inbox::start(Does::Answer(200)).await;
+    let lease = watch::Sender::new(Some(Instant::now() + Duration::from_hours(24)));
+    let mut cluster = hanging(&inbox).await;
+    cluster.leadership = Leadership::told_by(lease.subscribe());
+    cluster.restart();
+    inbox.take();
+    // It ends in the middle of a question, which is given up.
+    let took = cluster.pass_during(Duration::from_secs(3), |_| drop(lease.send_replace(Some(Instant::now())))).await;
+    assert!(took < SignedDuration::from_secs(5), "{took:?}");
+    assert_eq!(inbox.take().len(), 1);
+    let writes = cluster.server.writes().len();
+    for _ in 0..3 {
+        cluster.wait(10).await;
+        cluster.pass_in_time().await;
+    }
+    assert_eq!(inbox.take().len(), 0);
+    assert_eq!(cluster.server.writes().len(), writes);
+    // Neither a yes nor a no was heard: whoever leads next asks again.
+    assert_eq!(
+        (cluster.status()["canaryWeight"].clone(), cluster.status()["failedChecks"].clone()),
+        (json!(10), json!(0))
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use kube::{Api, Client};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::environment;
 use crate::fetch::counter;
@@ -22,6 +22,7 @@ use crate::wait::{once, wait_for};
 
 const NAMESPACE: &str = "serin-system";
 const DEPLOYMENT: &str = "serin";
+const LEASE: &str = "serin";
 /// The user that the API server sees.
 const USER: &str = "system:serviceaccount:serin-system:serin";
 /// A new pod may have to wait for the Lease of its predecessor to expire.
@@ -31,6 +32,21 @@ const START_LIMIT: Duration = Duration::from_secs(90);
 #[derive(Clone)]
 pub struct Operator {
     objects: Objects,
+}
+
+/// The Lease by which the replicas agree, as it is now.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// The pod that leads.
+    pub holder: String,
+    /// Since when.
+    pub acquired: Timestamp,
+}
+
+/// A pod's way to the API server that is cut; it is mended when this is dropped.
+pub struct Cut {
+    process: u32,
+    address: String,
 }
 
 /// Prometheus of the cluster, which starts again when this is dropped.
@@ -48,6 +64,8 @@ pub struct Request {
     pub verb: String,
     pub resource: String,
     pub uri: String,
+    /// When the API server received it.
+    pub time: Timestamp,
 }
 
 impl Operator {
@@ -127,6 +145,59 @@ impl Operator {
         };
         wait_for("Serin's pods are replaced", START_LIMIT, replaced).await?;
         self.ready().await
+    }
+
+    /// Runs so many replicas, and waits until they are ready.
+    ///
+    /// # Errors
+    /// When they do not become ready in time.
+    pub async fn scale(&self, replicas: u32) -> Result<()> {
+        self.objects.merge(Kind::Deployment, DEPLOYMENT, json!({"spec": {"replicas": replicas}})).await?;
+        let there = async || Ok(once(self.pods().await?.len() == replicas as usize));
+        wait_for("Serin has as many pods as it should", START_LIMIT, there).await?;
+        self.ready().await
+    }
+
+    /// Who leads.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub async fn lease(&self) -> Result<Lease> {
+        let spec = self.objects.get(Kind::Lease, LEASE).await?["spec"].take();
+        let holder = spec["holderIdentity"].as_str().filter(|holder| !holder.is_empty()).context("nobody leads")?;
+        let acquired = spec["acquireTime"].as_str().context("the Lease has no time")?.parse();
+        Ok(Lease { holder: holder.to_owned(), acquired: acquired.context("the Lease has no time")? })
+    }
+
+    /// Waits until another pod than this one leads.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub async fn led_by_another(&self, than: &str) -> Result<Lease> {
+        let another = async || Ok(self.lease().await.ok().filter(|lease| lease.holder != than));
+        wait_for("another pod leads", START_LIMIT, another).await
+    }
+
+    /// Deletes a pod gracefully: it is asked to stop.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn delete_pod(&self, pod: &str) -> Result<()> {
+        self.objects.delete(Kind::Pod, pod).await
+    }
+
+    /// Cuts a pod off from the API server, and from nothing else.
+    ///
+    /// # Errors
+    /// When the pod has no process on this machine.
+    pub fn cut_off(&self, pod: &str) -> Result<Cut> {
+        let process = *processes_of(&[pod.to_owned()].into())?.first().context("no process runs in the pod")?;
+        let words = split(&fs::read(format!("/proc/{process}/environ")).context("read its environment")?);
+        let address = words.iter().find_map(|word| word.strip_prefix("KUBERNETES_SERVICE_HOST="));
+        let cut = Cut { process, address: address.context("it does not know the API server")?.to_owned() };
+        cut.route("add")?;
+        println!("  → {pod} is cut off from {}", cut.address);
+        Ok(cut)
     }
 
     /// The end of the logs of all pods, those of a killed container included.
@@ -214,6 +285,25 @@ impl Prometheus {
     }
 }
 
+impl Cut {
+    fn route(&self, action: &str) -> Result<()> {
+        let process = self.process.to_string();
+        let inside = ["--target", &process, "--net", "ip", "route", action, "blackhole", &self.address];
+        let output = Command::new("nsenter").args(inside).output().context("run nsenter")?;
+        succeeded(&output).with_context(|| format!("{action} a route in the pod of process {process}"))
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        // The network of a pod outlives its container, and goes with the pod: then there is nothing to mend.
+        match self.route("del") {
+            Ok(()) => println!("  → the pod is no longer cut off"),
+            Err(error) => println!("the route is gone, with its process or its pod: {error:#}"),
+        }
+    }
+}
+
 impl Drop for Prometheus {
     fn drop(&mut self) {
         // The next scenario needs it, however this one ended.
@@ -263,13 +353,14 @@ fn requests<'a>(lines: impl Iterator<Item = &'a str>, window: &Range<Timestamp>)
     // The last line may still be in the making.
     let entries = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let ours = entries.filter(|entry| {
-        let received = entry["requestReceivedTimestamp"].as_str().and_then(|time| time.parse().ok());
-        entry["user"]["username"] == USER && received.is_some_and(|time| window.contains(&time))
+    let ours = entries.filter(|entry| entry["user"]["username"] == USER);
+    let received = ours.filter_map(|entry| {
+        let time: Timestamp = entry["requestReceivedTimestamp"].as_str()?.parse().ok()?;
+        window.contains(&time).then_some((time, entry))
     });
-    let by_id = ours.map(|entry| {
+    let by_id = received.map(|(time, entry)| {
         let (verb, uri) = (text(&entry["verb"]), text(&entry["requestURI"]));
-        (text(&entry["auditID"]), Request { verb, resource: text(&entry["objectRef"]["resource"]), uri })
+        (text(&entry["auditID"]), Request { verb, resource: text(&entry["objectRef"]["resource"]), uri, time })
     });
     by_id.collect::<BTreeMap<_, _>>().into_values().collect()
 }
@@ -284,6 +375,11 @@ impl Request {
     #[must_use]
     pub fn renews_lease(&self) -> bool {
         self.resource == "leases"
+    }
+
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete")
     }
 }
 

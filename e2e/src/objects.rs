@@ -19,6 +19,7 @@ pub enum Kind {
     Event,
     HorizontalPodAutoscaler,
     HttpRoute,
+    Lease,
     MetricTemplate,
     Pod,
     ScaledObject,
@@ -48,6 +49,7 @@ impl Kind {
                 ("autoscaling", "v2beta2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
             }
             Self::HttpRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+            Self::Lease => ("coordination.k8s.io", "v1", "Lease", "leases"),
             Self::MetricTemplate => ("serin.dev", "v1beta1", "MetricTemplate", "metrictemplates"),
             Self::Pod => ("", "v1", "Pod", "pods"),
             Self::ScaledObject => ("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),

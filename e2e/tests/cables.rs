@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use jiff::Timestamp;
-use serin_e2e::app::{App, Version};
+use jiff::{SignedDuration, Timestamp};
+use serin_e2e::app::{App, Split, Version};
 use serin_e2e::cables::{AuditLog, Operator, Prometheus, Request};
 use serin_e2e::canary::Canary;
 use serin_e2e::scenario::{Scenario, scenario};
@@ -22,6 +22,10 @@ static CABLES: Mutex<()> = Mutex::const_new(());
 const KILLS: u32 = 10;
 /// A new process may have to wait for the Lease of the killed one.
 const ROLLOUT_LIMIT: Duration = Duration::from_mins(3);
+/// What is promised of a clean stop.
+const HAND_OVER: SignedDuration = SignedDuration::from_secs(5);
+/// A Lease of 15 s, and a look every two; and the machine has other things to do.
+const TAKE_OVER: Duration = Duration::from_secs(25);
 const IDLE_CANARIES: usize = 30;
 const IDLE_TIME: Duration = Duration::from_mins(1);
 
@@ -148,6 +152,78 @@ async fn e14_idle_canaries_cost_nothing() -> Result<()> {
         assert!(beyond.is_empty(), "{} idle canaries cost {} requests: {beyond:#?}", IDLE_CANARIES, beyond.len());
         assert_eq!(after, before, "idle canaries cost no query (counted by Serin, by Prometheus)");
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the cluster: make test"]
+async fn leader_that_is_asked_to_stop_hands_over_within_five_seconds() -> Result<()> {
+    let _cables = CABLES.lock().await;
+    scenario("handover", async |scenario| {
+        let (app, operator) = (scenario.app(), scenario.operator());
+        operator.scale(2).await?;
+        app.start(&Version::good("v1"), 2, &Canary::default().interval(6).steps(&[10, 30, 50])).await?;
+        let (load, recording, log) = (app.load()?, app.record(), AuditLog::from_now_on()?);
+        let (began, leader) = (Timestamp::now(), operator.lease().await?.holder);
+        let revision = app.roll_out(&Version::good("v2")).await?;
+        app.reaches_step(&revision, 1).await?;
+        let planned = app.split().await?.context("the route splits")?;
+
+        operator.delete_pod(&leader).await?;
+        // Something to be put right by whoever leads then.
+        let lease = operator.led_by_another(&leader).await?;
+        app.overwrite_split(Split { primary: 40, canary: 60 }).await?;
+        app.splits(planned, Duration::from_secs(10)).await?;
+
+        let requests = log.requests(&(began..Timestamp::now()))?;
+        let writes = || requests.iter().filter(|request| request.is_write());
+        let of_lease = writes().filter(|write| write.renews_lease()).map(|write| write.time);
+        let released = of_lease.filter(|time| *time < lease.acquired).max().context("the Lease was given back")?;
+        let written = writes().filter(|write| !write.renews_lease()).map(|write| write.time);
+        let first = written.filter(|time| *time > lease.acquired).min().context("the next leader writes")?;
+        let (taken, acted) = (lease.acquired.duration_since(released), first.duration_since(released));
+        println!("  the Lease was taken {taken:#} after it was given back, and the first write came after {acted:#}");
+        ensure!(acted < HAND_OVER, "the hand-over took {acted:#}");
+
+        let status = app.ends_as("Succeeded", &revision, ROLLOUT_LIMIT).await?;
+        assert_eq!(status.steps(&revision), [(1, 10), (2, 30), (3, 50)], "no step is skipped, none taken twice");
+        load.stop().await?.all_succeeded()?;
+        for (time, split) in recording.splits() {
+            assert_eq!(split.primary + split.canary, 100, "at {time}");
+        }
+        operator.scale(1).await
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the cluster: make test"]
+async fn leader_that_is_cut_off_from_the_api_server_is_replaced_and_undoes_nothing() -> Result<()> {
+    let _cables = CABLES.lock().await;
+    scenario("cut-off", async |scenario| {
+        let (app, operator) = (scenario.app(), scenario.operator());
+        operator.scale(2).await?;
+        app.start(&Version::good("v1"), 2, &Canary::default().interval(8).steps(&[10, 30, 50])).await?;
+        let (load, recording) = (app.load()?, app.record());
+        let leader = operator.lease().await?.holder;
+        let revision = app.roll_out(&Version::good("v2")).await?;
+        app.reaches_step(&revision, 1).await?;
+
+        let (cut, began) = (operator.cut_off(&leader)?, Instant::now());
+        let lease = operator.led_by_another(&leader).await?;
+        println!("  {} leads {:.1} s after that", lease.holder, began.elapsed().as_secs_f64());
+        ensure!(began.elapsed() < TAKE_OVER, "the take-over took {:?}", began.elapsed());
+        drop(cut);
+
+        let status = app.ends_as("Succeeded", &revision, ROLLOUT_LIMIT).await?;
+        assert_eq!(status.steps(&revision), [(1, 10), (2, 30), (3, 50)], "no step is skipped, none taken twice");
+        assert_eq!(operator.lease().await?.holder, lease.holder, "who came back stands by");
+        load.stop().await?.all_succeeded()?;
+        let canary = recording.splits().into_iter().map(|(_, split)| split.canary).collect::<Vec<_>>();
+        let rising = canary.iter().take_while(|weight| **weight != 50).collect::<Vec<_>>();
+        assert!(rising.is_sorted(), "no weight is put back: {canary:?}");
+        operator.scale(1).await
     })
     .await
 }

@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
@@ -32,6 +32,8 @@ pub(crate) enum Does {
     Flood,
     /// Answers 403 with everything that it was told.
     Echo,
+    /// The same, as an error of Prometheus.
+    Complain,
 }
 
 /// One request, as it arrived.
@@ -74,7 +76,7 @@ impl Inbox {
         Self { address, shared }
     }
 
-    /// From now on it does this at a path.
+    /// From now on it does this at a path, whatever parameters are behind it.
     pub(crate) fn at(&self, path: &str, does: Does) {
         self.shared.lock().expect("no test panics in here").at.insert(path.to_owned(), does);
     }
@@ -120,7 +122,7 @@ async fn take(State(shared): State<Arc<Mutex<Shared>>>, uri: Uri, headers: Heade
     let (does, before) = {
         let mut shared = shared.lock().expect("no test panics in here");
         let before = shared.arrived.iter().filter(|other| other.path == letter.path).count();
-        let does = shared.at.get(&letter.path).copied().unwrap_or(shared.does);
+        let does = shared.at.get(uri.path()).copied().unwrap_or(shared.does);
         shared.arrived.push(letter);
         (does, before)
     };
@@ -135,5 +137,9 @@ async fn take(State(shared): State<Arc<Mutex<Shared>>>, uri: Uri, headers: Heade
         Does::Redirect(to) => (status(307), [("location", to)]).into_response(),
         Does::Flood => (status(403), "flood ".repeat(2_000_000)).into_response(),
         Does::Echo => (status(403), everything).into_response(),
+        Does::Complain => {
+            let error = json!({"status": "error", "errorType": "unauthorized", "error": everything});
+            (status(401), error.to_string()).into_response()
+        }
     }
 }
