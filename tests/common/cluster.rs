@@ -91,6 +91,8 @@ pub(crate) struct Operator {
     templates: Writer<MetricTemplate>,
     providers: Writer<AlertProvider>,
     pub(crate) deliveries: Deliveries,
+    /// The revision that the caches show.
+    seen: Option<u64>,
 }
 
 impl Cluster {
