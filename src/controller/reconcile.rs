@@ -204,13 +204,14 @@ impl Pass<'_> {
         if !asks && free.is_some() {
             return Ok(Known { answers, read, canary, _slot: free });
         }
-        let slot = match free {
-            Some(slot) => Some(slot),
-            None => tokio::select! {
+        let slot = if free.is_some() {
+            free
+        } else {
+            tokio::select! {
                 biased;
                 () = self.goes_back(&canary, state, &answers) => None,
                 slot = context.slots.wait(serves) => Some(slot),
-            },
+            }
         };
         let superseded = || Error::Supersede(rollout.key.to_string());
         let now = context.watched(&canary).ok_or_else(superseded)?;
