@@ -159,11 +159,8 @@ fn throttle(cluster: &Cluster, obstacle: Fault, refused: usize) -> Seen {
     let (shared, clock, began) = (Arc::clone(&seen), cluster.clock, cluster.clock.now());
     cluster.server.set_faults(move |request| {
         let what = request.target();
-        let is_ours = request.namespace.as_deref() == Some(NAMESPACE) && request.name.as_deref() == Some(NAME);
-        if !is_ours && !(request.is_write() && about_ours(request)) {
-            return obstacle;
-        }
-        if !request.is_write() {
+        let named = request.namespace.as_deref() == Some(NAMESPACE) && request.name.as_deref() == Some(NAME);
+        if !request.is_write() || !(named || about_ours(request)) {
             return obstacle;
         }
         let mut seen = shared.lock().unwrap();
@@ -223,7 +220,9 @@ async fn a_retreat_is_written_in_the_pass_that_saw_the_breach_whatever_hangs() {
 }
 
 /// Why traffic has to go, and what the user, the cluster or somebody else does to bring that about.
-const REASONS: [(&str, fn(&Cluster)); 6] = [
+type Reason = (&'static str, fn(&Cluster));
+
+const REASONS: [Reason; 6] = [
     ("its pods are lost", |cluster| {
         cluster.edit(DEPLOYMENTS, NAME, |deployment| {
             deployment["status"]["availableReplicas"] = 0.into();

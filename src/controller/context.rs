@@ -391,12 +391,6 @@ impl Context {
         self.news.stop();
     }
 
-    /// No pass begins any more, and none waits for its turn or for an answer: the process stops.
-    pub fn stop(&self) {
-        self.slots.close();
-        self.news.stop();
-    }
-
     /// Counts a failed pass of a Canary; answers how many in a row that makes.
     pub fn failed(&self, key: &Key) -> u32 {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);

@@ -96,8 +96,7 @@ impl Error {
     #[must_use]
     pub fn is_turned_away(&self) -> bool {
         match self {
-            Self::Retreat(source) => source.is_turned_away(),
-            Self::Unread { source, .. } => source.is_turned_away(),
+            Self::Retreat(source) | Self::Unread { source, .. } => source.is_turned_away(),
             Self::Call { source, .. } => lanes::is_turned_away(source),
             Self::Wait { .. } => true,
             _ => false,

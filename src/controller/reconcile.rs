@@ -206,14 +206,15 @@ impl Pass<'_> {
             return Ok(Known { answers, read, canary, _slot: free });
         }
         let superseded = || Error::Supersede(rollout.key.to_string());
-        let slot = match free {
-            Some(slot) => Some(slot),
-            None => tokio::select! {
+        let slot = if free.is_some() {
+            free
+        } else {
+            tokio::select! {
                 biased;
                 () = self.goes_back(&canary, state, &answers) => None,
                 () = context.news.stopped() => return Err(superseded()),
                 slot = context.slots.wait(serves) => Some(slot),
-            },
+            }
         };
         let now = context.watched(&rollout.key).ok_or_else(superseded)?;
         if !Self::is_same(&canary, &now, state) {
