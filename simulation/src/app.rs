@@ -1,6 +1,6 @@
 //! The objects of a user's app, as a user writes them, and what of them says how a version behaves.
 
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Strategy};
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -133,7 +133,8 @@ pub(crate) fn token(value: &str) -> Value {
 }
 
 pub(crate) fn canary(scenario: &Scenario) -> Value {
-    json!({
+    let webhook = |kind: &&str| json!({"type": kind, "name": kind, "url": format!("http://hooks/{kind}")});
+    let mut canary = json!({
         "apiVersion": "serin.dev/v1beta1",
         "kind": "Canary",
         "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {"team": "blue"}},
@@ -147,11 +148,23 @@ pub(crate) fn canary(scenario: &Scenario) -> Value {
                 "threshold": scenario.threshold,
                 "inconclusiveLimit": scenario.inconclusive_limit,
                 "onInconclusive": if scenario.hold { "Hold" } else { "Rollback" },
-                "stepWeights": scenario.steps,
                 "metrics": [{"name": "request-success-rate", "thresholdRange": {"min": 99}}],
             },
         },
-    })
+    });
+    let analysis = &mut canary["spec"]["analysis"];
+    match &scenario.strategy {
+        Strategy::Weights(weights) => analysis["stepWeights"] = json!(weights),
+        Strategy::Iterations(count) => analysis["iterations"] = json!(count),
+        Strategy::Every(step, most) => {
+            analysis["stepWeight"] = json!(step);
+            analysis["maxWeight"] = json!(most);
+        }
+    }
+    if !scenario.hooks.is_empty() {
+        analysis["webhooks"] = scenario.hooks.iter().map(webhook).collect();
+    }
+    canary
 }
 
 // ---- reading ----

@@ -9,16 +9,16 @@ use crate::kubelet;
 use jiff::SignedDuration;
 use kube::Client;
 use kube::api::DynamicObject;
-use kube::core::{ApiResource, DeserializeGuard, GroupVersionKind};
+use kube::core::{ApiResource, DeserializeGuard, GroupVersionKind, TypeMeta};
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use serde_json::Value;
 use serin::api::{Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
-    AlertSettings, AllowedHosts, Cache, Clock, Context, Egress, Error, Settings, Tenancy, retry, slim, slim_config,
+    AlertSettings, AllowedHosts, Cache, Clock, Context, Egress, Error, Settings, Tenancy, retry, slim, slim_canary, slim_config,
     timed,
 };
 use serin::telemetry::Metrics;
@@ -52,7 +52,7 @@ pub(crate) const WATCHED: [(GroupVersionResource, &str); 7] = [
 pub(crate) struct Operator {
     pub(crate) context: Arc<Context>,
     watches: Vec<Watch>,
-    canary: Option<Arc<Guarded>>,
+    canary: Store<Guarded>,
     /// What the watches have shown.
     pub(crate) view: BTreeMap<(GroupVersionResource, String), Arc<Value>>,
     /// The pass that is under way.
@@ -65,6 +65,7 @@ pub(crate) struct Operator {
     pub(crate) due: Option<Time>,
     pub(crate) alarm: u64,
     pub(crate) switch: Arc<Switch>,
+    canaries: Writer<Guarded>,
     _templates: Writer<MetricTemplate>,
 }
 
@@ -100,11 +101,16 @@ impl Operator {
         let leadership = Leadership::lasting(Duration::from_hours(24 * 365));
         let metrics = Arc::new(Metrics::new());
         let mut context = Context::new(client, egress(), settings(), leadership, metrics, cache, reader, clock);
+        if let Some(caller) = Arc::get_mut(&mut context.caller) {
+            caller.way_out = Arc::new(door.clone());
+        }
         context.network = Arc::new(door);
+        let canaries = Writer::default();
+        context.canaries = canaries.as_reader().into();
         let mut operator = Self {
             context: Arc::new(context),
             watches: watches.into(),
-            canary: None,
+            canary: canaries.as_reader(),
             view: BTreeMap::new(),
             running: None,
             passes: 0,
@@ -112,6 +118,7 @@ impl Operator {
             due: None,
             alarm: 0,
             switch: Arc::default(),
+            canaries,
             _templates: templates,
         };
         for kind in 0..WATCHED.len() {
@@ -127,10 +134,15 @@ impl Operator {
         watch.coming.clear();
         watch.broken = false;
         let name = watch.name;
-        let objects: Vec<_> = server.list(name, None).into_iter().filter(|object| is_watched(name, object)).collect();
+        let objects = server.look_at_all(name, None).into_iter().filter(|object| is_watched(name, object));
+        let objects: Vec<_> = objects.collect();
         self.view.retain(|(kind, _), _| *kind != name);
         if name == CANARIES {
-            self.canary = None;
+            self.canaries.apply_watcher_event(&Event::Init);
+            for object in &objects {
+                self.canaries.apply_watcher_event(&Event::InitApply(guarded(object)));
+            }
+            self.canaries.apply_watcher_event(&Event::InitDone);
         } else {
             watch.writer.apply_watcher_event(&Event::Init);
             for object in &objects {
@@ -139,10 +151,7 @@ impl Operator {
             watch.writer.apply_watcher_event(&Event::InitDone);
         }
         for object in objects {
-            if name == CANARIES {
-                self.canary = Some(guarded(&object));
-            }
-            self.view.insert((name, app::text(&object, "/metadata/name").to_owned()), Arc::new(object));
+            self.view.insert((name, app::text(&object, "/metadata/name").to_owned()), object);
         }
     }
 
@@ -182,8 +191,8 @@ impl Operator {
         let name = app::text(object, "/metadata/name").to_owned();
         let key = (watch.name, name.clone());
         match (&change.after, watch.name) {
-            (Some(object), CANARIES) => self.canary = Some(guarded(object)),
-            (None, CANARIES) => self.canary = None,
+            (Some(object), CANARIES) => self.canaries.apply_watcher_event(&Event::Apply(guarded(object))),
+            (None, CANARIES) => self.canaries.apply_watcher_event(&Event::Delete(guarded(object))),
             (Some(object), _) => {
                 let parsed = watch.parse(object);
                 watch.writer.apply_watcher_event(&Event::Apply(parsed));
@@ -198,7 +207,11 @@ impl Operator {
             None => drop(self.view.remove(&key)),
         }
         let resource = self.watches[kind].name;
-        self.concerns(resource, &name, object)
+        let concerned = self.concerns(resource, &name, object);
+        if concerned {
+            self.context.news.tell(NAMESPACE, NAME);
+        }
+        concerned
     }
 
     /// Whether a change wakes the Canary, as the real index of claims and configs has it.
@@ -229,24 +242,28 @@ impl Operator {
     }
 
     pub(crate) fn has_canary(&self) -> bool {
-        self.canary.is_some()
+        self.shown_canary().is_some()
+    }
+
+    fn shown_canary(&self) -> Option<Arc<Guarded>> {
+        self.canary.get(&ObjectRef::new(NAME).within(NAMESPACE))
     }
 
     /// Begins a pass over the Canary as its watch shows it.
     pub(crate) fn pass(&mut self) {
-        let Some(canary) = &self.canary else { return };
+        let Some(canary) = self.shown_canary() else { return };
         self.passes += 1;
         self.again = false;
         self.due = None;
-        let pass = Box::pin(timed(Arc::clone(canary), Arc::clone(&self.context)));
+        let pass = Box::pin(timed(canary, Arc::clone(&self.context)));
         self.running = Some(tokio::spawn(Pausable { pass, switch: Arc::clone(&self.switch) }));
     }
 
     /// After how many milliseconds a pass that ended so is made again.
     pub(crate) fn next(&self, outcome: &Result<Action, Error>) -> Option<Time> {
-        let action = match (outcome, &self.canary) {
+        let action = match (outcome, self.shown_canary()) {
             (Ok(action), _) => action.clone(),
-            (Err(error), Some(canary)) => retry(Arc::clone(canary), error, Arc::clone(&self.context)),
+            (Err(error), Some(canary)) => retry(canary, error, Arc::clone(&self.context)),
             (Err(_), None) => Action::await_change(),
         };
         requeue(&action)
@@ -260,7 +277,16 @@ impl Operator {
 
 impl Watch {
     fn parse(&self, object: &Value) -> DynamicObject {
-        let mut parsed: DynamicObject = parse(object);
+        let data = object.as_object().into_iter().flatten();
+        let data = data.filter(|(field, _)| !["apiVersion", "kind", "metadata"].contains(&field.as_str()));
+        let mut parsed = DynamicObject {
+            types: Some(TypeMeta {
+                api_version: self.resource.api_version.clone(),
+                kind: self.resource.kind.clone(),
+            }),
+            metadata: parse(&object["metadata"]),
+            data: data.map(|(field, value)| (field.clone(), value.clone())).collect(),
+        };
         slim(&mut parsed);
         if let Some(kind) = ConfigKind::named(&self.resource.kind) {
             slim_config(kind, &mut parsed);
@@ -312,8 +338,11 @@ fn is_watched(kind: GroupVersionResource, object: &Value) -> bool {
     kind != CONTROLLER_REVISIONS || object["metadata"]["labels"][MANAGED_BY.0] == MANAGED_BY.1
 }
 
-fn guarded(canary: &Value) -> Arc<Guarded> {
-    Arc::new(parse(canary))
+/// Every Canary here is one that the API server would have taken.
+fn guarded(canary: &Value) -> Guarded {
+    let mut canary: Canary = parse(canary);
+    slim_canary(&mut canary);
+    DeserializeGuard(Ok(canary))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(object: &Value) -> T {

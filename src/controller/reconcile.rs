@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
+use serde_json::Value;
 use std::mem::discriminant;
 use std::pin::pin;
 use std::sync::Arc;
@@ -124,7 +125,7 @@ impl Pass<'_> {
         };
         let (answers, canary) = answers?;
         let read_version = canary.resource_version();
-        let (found, canary, next) = Box::pin(self.decide(canary, state, &answers)).await?;
+        let (found, canary, next) = Box::pin(self.decide(canary, state, &answers, found.target.as_ref())).await?;
         let now = context.clock.now();
         let newest = OnceCell::new_with((canary.resource_version() != read_version).then_some(()));
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now, newest };
@@ -197,17 +198,22 @@ impl Pass<'_> {
     }
 
     /// Decides and records. When somebody edits the Canary in between, the decision is taken again on the edited one.
+    /// `asked` is the target that the answers are about.
     async fn decide(
         &self,
         mut canary: Canary,
         state: &State,
         answers: &Answers,
+        asked: Option<&Value>,
     ) -> Result<(Found, Canary, Decision), Error> {
         let Self { context, rollout, plan, .. } = *self;
         for _ in 0..ATTEMPTS {
             let found = observe::look(context, rollout);
             let seen = observe::world(context, rollout, &found, &canary);
             let next = decide(plan, state, &seen, answers);
+            if promotes(state, &next.state) && !answers.is_empty() {
+                self.still_asked(asked).await?;
+            }
             // Traffic that must go waits for nothing, not even for a record; nor does it when it is tried again.
             let retreats = next.state.weight() < state.weight() || is_retreat(rollout, plan, &next.state, &found);
             if !retreats {
@@ -223,6 +229,16 @@ impl Pass<'_> {
             }
         }
         Err(Error::Supersede(rollout.key.to_string()))
+    }
+
+    /// Whether the target still is what the answers are about: watches may be behind, or the whole process may have stood
+    /// still, and Prometheus answers for the pods that there are.
+    async fn still_asked(&self, asked: Option<&Value>) -> Result<(), Error> {
+        let key = self.rollout.target();
+        let now = self.context.look_up(&key).await?.ok_or_else(|| Error::Lag(key.to_string()))?;
+        let identity = |target: &Value| (target["metadata"]["uid"].clone(), target["metadata"]["generation"].clone());
+        let same = asked.is_some_and(|asked| identity(asked) == identity(&now));
+        if same { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
     }
 
     /// The Canary as it is now, if nothing but its metadata has changed since it was read.
@@ -260,6 +276,11 @@ fn moves(state: &State, next: &State) -> bool {
         || next.primary_revision() != state.primary_revision()
         || version(next) != version(state)
         || next.command != state.command
+}
+
+/// Whether a decision gives the analysed version to the primary.
+fn promotes(state: &State, next: &State) -> bool {
+    matches!((&state.phase, &next.phase), (Phase::Progressing(_), Phase::Promoting(_)))
 }
 
 /// Whether the metrics say that the traffic has to go.
