@@ -2,6 +2,7 @@
 
 use crate::scenario::{Scenario, Strategy};
 use serde_json::{Value, json};
+use serin_testing::at;
 use std::fmt;
 
 pub(crate) const NAMESPACE: &str = "shop";
@@ -170,11 +171,11 @@ pub(crate) fn canary(scenario: &Scenario) -> Value {
 // ---- reading ----
 
 pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    at(value, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 pub(crate) fn number(value: &Value, pointer: &str) -> i64 {
-    value.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
+    at(value, pointer).and_then(Value::as_i64).unwrap_or_default()
 }
 
 pub(crate) fn image(deployment: &Value) -> &str {
@@ -182,7 +183,7 @@ pub(crate) fn image(deployment: &Value) -> &str {
 }
 
 pub(crate) fn replicas(deployment: &Value) -> i64 {
-    deployment.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1)
+    at(deployment, "/spec/replicas").and_then(Value::as_i64).unwrap_or(1)
 }
 
 /// What a route does with the app's requests.
@@ -201,7 +202,7 @@ pub(crate) enum Shown {
 impl Shown {
     pub(crate) fn of(route: Option<&Value>) -> Self {
         let Some(route) = route else { return Self::Missing };
-        let Some(backends) = route.pointer("/spec/rules/0/backendRefs").and_then(Value::as_array) else {
+        let Some(backends) = at(route, "/spec/rules/0/backendRefs").and_then(Value::as_array) else {
             return Self::Other;
         };
         let weight = |name: &str| {

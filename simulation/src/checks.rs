@@ -10,7 +10,7 @@ mod traffic;
 mod versions;
 
 use crate::agenda::Time;
-use crate::app::{self, NAME, NAMESPACE, PRIMARY, Shown, Version, number, text};
+use crate::app::{NAME, NAMESPACE, PRIMARY, Shown, Version, text};
 use serde_json::Value;
 use serin_testing::{
     ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, Change, DEPLOYMENTS, EVENTS, HTTP_ROUTES, SECRETS, SERVICES,

@@ -26,6 +26,8 @@ pub(crate) struct Scenario {
     pub(crate) revert: bool,
     /// The gateway never says what it thinks of a route.
     pub(crate) silent: bool,
+    /// How long the queue takes at most to begin a pass, in milliseconds.
+    pub(crate) queue: u64,
     /// How many things the user does.
     pub(crate) actions: u64,
     pub(crate) faults: Faults,
@@ -136,6 +138,7 @@ impl Scenario {
             hold: dice.chance(200),
             revert: dice.chance(500),
             silent,
+            queue: *dice.pick(&[25, 100, 500]),
             actions: dice.between(3, 7),
             faults,
         }

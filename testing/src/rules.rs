@@ -182,7 +182,7 @@ fn keep_server_fields(stored: &Value, next: &mut Value) {
 
 fn is_new_content(resource: &Resource, stored: &Value, next: &Value) -> bool {
     let content_differs = || !content(resource, stored).eq(content(resource, next));
-    let annotations = |object: &Value| object.pointer("/metadata/annotations").cloned();
+    let annotations = |object: &Value| crate::fields::at(object, "/metadata/annotations").cloned();
     match resource.generation {
         Generation::Absent => false,
         Generation::Content => content_differs(),

@@ -1,6 +1,6 @@
 //! S10: what of an object is the user's, and must be as it was.
 
-use crate::app::{NAME, PRIMARY};
+use crate::app::{NAME, PRIMARY, text};
 use serde_json::{Map, Value};
 use serin_testing::{CANARIES, CONFIG_MAPS, Change, DEPLOYMENTS, HTTP_ROUTES, SECRETS, SERVICES};
 
@@ -15,7 +15,7 @@ const SERVERS: [Path; 3] =
 fn allowed(change: &Change, object: &Value) -> Option<&'static [Path]> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let made = object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "serin";
-    let owned = made || object.pointer("/metadata/ownerReferences/0/kind").is_some_and(|kind| kind == "Canary");
+    let owned = made || text(object, "/metadata/ownerReferences/0/kind") == "Canary";
     match (change.resource, name) {
         (CANARIES, _) => Some(&[
             &["metadata", "finalizers"],

@@ -45,6 +45,7 @@ impl World {
         };
         let delay = if self.dice.chance(odds) {
             self.fault("webhook hangs", || kind.clone());
+            self.checks.answered(from, &kind, false);
             SILENCE
         } else {
             self.dice.between(1, 300)

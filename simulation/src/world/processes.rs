@@ -2,7 +2,7 @@
 
 use super::{BUSY, Event, World, beginning};
 use crate::agenda::Time;
-use crate::app::{self, NAME, Shown};
+use crate::app::{self, NAME, PRIMARY, Shown};
 use crate::checks::Pods;
 use crate::operator::{Operator, WATCHED};
 use serin::controller::Clock;
@@ -139,7 +139,7 @@ impl World {
         }
         if concerned {
             // Several watches mostly have something to show at the same time.
-            let delay = self.dice.between(5, 25);
+            let delay = self.dice.between(5, self.scenario.queue);
             self.alarm(process, delay);
         }
     }
