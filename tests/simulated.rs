@@ -186,7 +186,10 @@ async fn s3_what_is_said_of_other_pods_promotes_nothing() {
     cluster.wait(10).await;
     let error = cluster.operator.pass(canary.clone()).await.unwrap_err();
     assert!(error.is_conflict(), "{error}");
-    assert_eq!((cluster.phase().as_str(), cluster.backends().as_str()), ("Progressing", "web-primary 40, web-canary 60"));
+    assert_eq!(
+        (cluster.phase().as_str(), cluster.backends().as_str()),
+        ("Progressing", "web-primary 40, web-canary 60")
+    );
     cluster.operator.pass(canary).await.unwrap();
     assert_eq!(cluster.backends(), "web-primary 100, web-canary 0", "what was read is remembered");
     cluster.settle().await;
@@ -233,6 +236,7 @@ async fn s3_a_primary_that_was_edited_is_not_what_it_was_given() {
     };
     assert_eq!(image_of(&given), Some("web:1".into()), "the target, which is analysed");
     assert_eq!((cluster.phase().as_str(), promoted(&cluster)), ("Succeeded", given));
-    let all: Vec<_> = records.iter().map(|record| record["data"]["template"]["spec"]["containers"][0]["image"].clone()).collect();
+    let all: Vec<_> =
+        records.iter().map(|record| record["data"]["template"]["spec"]["containers"][0]["image"].clone()).collect();
     assert!(all.contains(&"web:evil".into()), "it served, by a name of its own: {all:?}");
 }

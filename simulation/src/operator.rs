@@ -11,15 +11,15 @@ use kube::Client;
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, DeserializeGuard, GroupVersionKind, TypeMeta};
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use serde_json::Value;
 use serin::api::{Canary, MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
-    AlertSettings, AllowedHosts, Cache, Clock, Context, Egress, Error, Settings, Tenancy, retry, slim, slim_canary, slim_config,
-    timed,
+    AlertSettings, AllowedHosts, Cache, Clock, Context, Egress, Error, Settings, Tenancy, retry, slim, slim_canary,
+    slim_config, timed,
 };
 use serin::telemetry::Metrics;
 use serin::workload::configs::Kind as ConfigKind;
@@ -280,10 +280,7 @@ impl Watch {
         let data = object.as_object().into_iter().flatten();
         let data = data.filter(|(field, _)| !["apiVersion", "kind", "metadata"].contains(&field.as_str()));
         let mut parsed = DynamicObject {
-            types: Some(TypeMeta {
-                api_version: self.resource.api_version.clone(),
-                kind: self.resource.kind.clone(),
-            }),
+            types: Some(TypeMeta { api_version: self.resource.api_version.clone(), kind: self.resource.kind.clone() }),
             metadata: parse(&object["metadata"]),
             data: data.map(|(field, value)| (field.clone(), value.clone())).collect(),
         };

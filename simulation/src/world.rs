@@ -412,7 +412,6 @@ impl World {
     fn count(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
     }
-
 }
 
 fn is_finished(operator: &Operator) -> bool {

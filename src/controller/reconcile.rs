@@ -11,7 +11,7 @@ use super::rollout::Rollout;
 use super::{alerts, commit, configs, contest, orders, tell};
 use crate::api::{self, Canary, InvalidSpec};
 use crate::domain::{
-    Answers, CanaryPods, Decision, Farewell, Phase, Plan, Questions, State, Verdict, decide, questions,
+    Answers, CanaryPods, Decision, Farewell, Phase, Plan, Questions, State, Verdict, World, decide, questions,
 };
 use futures::future::{Either, select};
 use jiff::Timestamp;
@@ -113,8 +113,12 @@ impl Pass<'_> {
             return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await;
         }
         let seen = observe::world(context, rollout, &found, &canary);
-        let asked = self.ask(canary, state, questions(plan, state, &seen));
-        let read = pin!(configs::read(context, rollout, found.target.as_ref()));
+        let due = questions(plan, state, &seen);
+        // Where nobody is asked no time passes, and one look is enough.
+        let one_look = due.is_empty() && found.version.as_ref().is_none_or(|version| version.incomplete.is_none());
+        let asked = self.ask(canary, state, due);
+        let target = found.target.clone();
+        let read = pin!(configs::read(context, rollout, target.as_ref()));
         // What could not be read holds the rollout up, and nothing else: a breach does not wait for it.
         let (answers, read) = match select(pin!(asked), read).await {
             Either::Right((read, asked)) => (asked.await, read),
@@ -125,7 +129,8 @@ impl Pass<'_> {
         };
         let (answers, canary) = answers?;
         let read_version = canary.resource_version();
-        let (found, canary, next) = Box::pin(self.decide(canary, state, &answers, found.target.as_ref())).await?;
+        let looked = one_look.then_some((found, seen));
+        let (found, canary, next) = Box::pin(self.decide(canary, state, &answers, target.as_ref(), looked)).await?;
         let now = context.clock.now();
         let newest = OnceCell::new_with((canary.resource_version() != read_version).then_some(()));
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now, newest };
@@ -198,18 +203,22 @@ impl Pass<'_> {
     }
 
     /// Decides and records. When somebody edits the Canary in between, the decision is taken again on the edited one.
-    /// `asked` is the target that the answers are about.
+    /// `asked` is the target that the answers are about, `looked` what was seen a moment ago.
     async fn decide(
         &self,
         mut canary: Canary,
         state: &State,
         answers: &Answers,
         asked: Option<&Value>,
+        mut looked: Option<(Found, World)>,
     ) -> Result<(Found, Canary, Decision), Error> {
         let Self { context, rollout, plan, .. } = *self;
         for _ in 0..ATTEMPTS {
-            let found = observe::look(context, rollout);
-            let seen = observe::world(context, rollout, &found, &canary);
+            let (found, seen) = looked.take().unwrap_or_else(|| {
+                let found = observe::look(context, rollout);
+                let seen = observe::world(context, rollout, &found, &canary);
+                (found, seen)
+            });
             let next = decide(plan, state, &seen, answers);
             if promotes(state, &next.state) && !answers.is_empty() {
                 self.still_asked(asked).await?;

@@ -104,9 +104,7 @@ impl State {
                 let object = addressed(&key, body)?;
                 Ok(answer(201, self.create(resource, &key.namespace, object, Scope::Main)?))
             }
-            Verb::Update => {
-                Ok(answer(200, self.update(resource, &key, request, body)?))
-            }
+            Verb::Update => Ok(answer(200, self.update(resource, &key, request, body)?)),
             Verb::Patch => {
                 let (code, patched) = self.patch(resource, &key, request, &body)?;
                 Ok(answer(code, patched))

@@ -17,11 +17,9 @@ fn allowed(change: &Change, object: &Value) -> Option<&'static [Path]> {
     let made = object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "serin";
     let owned = made || text(object, "/metadata/ownerReferences/0/kind") == "Canary";
     match (change.resource, name) {
-        (CANARIES, _) => Some(&[
-            &["metadata", "finalizers"],
-            &["metadata", "annotations", "serin.dev/command"],
-            &["status"],
-        ]),
+        (CANARIES, _) => {
+            Some(&[&["metadata", "finalizers"], &["metadata", "annotations", "serin.dev/command"], &["status"]])
+        }
         (DEPLOYMENTS, PRIMARY) => None,
         (DEPLOYMENTS, _) => Some(&[&["spec", "replicas"]]),
         (HTTP_ROUTES, NAME) if !owned => Some(&[
@@ -58,7 +56,10 @@ fn agree(before: &Value, after: &Value, but: &[&[&str]]) -> bool {
     }
     let none = Map::new();
     if let (Some(before), Some(after)) = (fields(before, &none), fields(after, &none)) {
-        return before.keys().chain(after.keys()).all(|field| agree_at(field, before.get(field), after.get(field), but));
+        return before
+            .keys()
+            .chain(after.keys())
+            .all(|field| agree_at(field, before.get(field), after.get(field), but));
     }
     let (Some(before), Some(after)) = (before.as_array(), after.as_array()) else { return false };
     let mut places = 0..before.len().max(after.len());
@@ -91,7 +92,10 @@ mod tests {
             (json!({"spec": {"replicas": 1, "image": "b"}, "list": [{"name": "x", "port": 80}]}), false),
             (json!({"spec": {"replicas": 1, "image": "a"}, "list": [{"name": "x", "port": 81}]}), false),
             (json!({"spec": {"replicas": 1, "image": "a"}, "list": []}), false),
-            (json!({"spec": {"replicas": 1, "image": "a"}, "list": [{"name": "x", "port": 80}], "notes": {"a": 1}}), false),
+            (
+                json!({"spec": {"replicas": 1, "image": "a"}, "list": [{"name": "x", "port": 80}], "notes": {"a": 1}}),
+                false,
+            ),
             (json!({"spec": {"replicas": 1, "image": "a"}}), false),
         ] {
             assert_eq!(agree(&before, &after, but), same, "{after}");

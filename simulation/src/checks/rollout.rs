@@ -228,7 +228,10 @@ impl<'a> Step<'a> {
                 wrong.push(format!("S4: the weight rises to {weight} in {is}"));
             }
             if *low == 0 && analysis.checks_before + u64::from(heard.good) < strategy.checks_before {
-                wrong.push(format!("S3: {weight} is recorded, and {} checks were passed before", analysis.checks_before));
+                wrong.push(format!(
+                    "S3: {weight} is recorded, and {} checks were passed before",
+                    analysis.checks_before
+                ));
             }
             if *low == 0 && self.asks("pre-rollout") && !analysis.prepared && !self.is_open("pre-rollout") {
                 wrong.push(format!("S8: {weight} is recorded, and no pre-rollout webhook said yes"));
@@ -248,11 +251,16 @@ impl<'a> Step<'a> {
         if (heard.breach || heard.refused) && (rises || promotes) {
             wrong.push(format!("S4: there was a breach at {low}, and {is} with {weight} is recorded"));
         }
-        if *was == "Failed" && ["Progressing", "Waiting"].contains(is) && self.old == *new && self.order != Some("retry") {
+        if *was == "Failed"
+            && ["Progressing", "Waiting"].contains(is)
+            && self.old == *new
+            && self.order != Some("retry")
+        {
             wrong.push(format!("S4: revision {new} was taken back, and is rolled out again"));
         }
         let ordered = matches!(self.order, Some("approve" | "promote"));
-        if *was == "Waiting" && *is == "Progressing" && self.old == *new && !ordered && !self.is_open("confirm-rollout") {
+        if *was == "Waiting" && *is == "Progressing" && self.old == *new && !ordered && !self.is_open("confirm-rollout")
+        {
             wrong.push(format!("S8: revision {new} is started, and nobody confirmed it"));
         }
         wrong

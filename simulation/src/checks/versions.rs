@@ -52,5 +52,4 @@ impl Checks {
             self.wrong.push(format!("S3: {name} is deleted, which the primary uses"));
         }
     }
-
 }
