@@ -191,7 +191,7 @@ impl Checks {
     }
 
     fn is_rolling(&self) -> bool {
-        ["Waiting", "Progressing", "Promoting", "Finalising"].contains(&self.newest().phase.as_str())
+        ["Progressing", "Promoting", "Finalising"].contains(&self.newest().phase.as_str())
     }
 
     /// Whether a revision was there before anything could be analysed.
