@@ -18,7 +18,7 @@ demo: cluster-up install ## Roll out a good version and a bad one on a real clus
 	source e2e/cluster/env.sh && cargo run --quiet --package serin-e2e --bin demo
 
 .PHONY: test
-test: lint unit e2e ## All that CI checks
+test: lint unit simulate e2e ## All that CI checks
 
 .PHONY: lint
 lint: ## Format, clippy, documentation, charts, scripts
@@ -30,14 +30,14 @@ unit: export PROPTEST_RNG_SEED ?= 20261121
 unit: ## Tests that need no cluster
 	cargo test --workspace --locked
 
-# SEEDS says how many, FROM the first of them; SEED=… plays one and tells what happens. JSON is made of small pieces, which
-# glibc hands out faster when it may keep more of them at hand.
-SEEDS ?= 1500
+# SEEDS says how many at most, FROM the first of them, LIMIT for how many seconds; SEED=… plays one and tells what happens.
+SEEDS ?= 1000000
 FROM ?= 0
-simulate: export GLIBC_TUNABLES ?= glibc.malloc.tcache_count=60000
+LIMIT ?= 240
 .PHONY: simulate
 simulate: ## Rollouts with everything going wrong, in virtual time
-	cargo run --quiet --release --locked --package serin-simulation -- $(if $(SEED),--seed $(SEED),--from $(FROM) --seeds $(SEEDS))
+	cargo run --quiet --release --locked --package serin-simulation -- \
+		$(if $(SEED),--seed $(SEED),--from $(FROM) --seeds $(SEEDS) --seconds $(LIMIT))
 
 # SECONDS_EACH says how long each of the targets runs; TARGET=… runs one of them.
 SECONDS_EACH ?= 60

@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::app::{self, NAME};
+use common::app::{self, NAME, NAMESPACE};
 use common::cluster::{Cluster, Operator, STUCK, settings};
 use common::configs;
 use common::prometheus::Says;
 use serde_json::Value;
 use serin::controller::Error;
-use serin_testing::{CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, Fault, Verb};
+use serin_testing::{CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, Verb};
 
 /// A pass that wrote nothing forgot the write of the pass before it, and the next one acted on what the watch still showed.
 #[tokio::test(start_paused = true)]
@@ -168,4 +168,75 @@ async fn s3_a_conflict_with_something_else_is_no_record() {
         cluster.settle().await;
         assert_eq!(cluster.phase(), "Initialized");
     }
+}
+
+/// Seeds 11177 and 11894: the process stood still while the target changed, and was told of the new pods what it had asked
+/// of those before, which it promoted.
+#[tokio::test(start_paused = true)]
+async fn s3_what_is_said_of_other_pods_promotes_nothing() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 60).await);
+    cluster.react();
+    cluster.operator.refresh(&cluster.server);
+    // From now on the watches show nothing new.
+    let canary = cluster.get(CANARIES, NAME);
+    cluster.deploy("web:3");
+    cluster.react();
+    cluster.wait(10).await;
+    let error = cluster.operator.pass(canary.clone()).await.unwrap_err();
+    assert!(error.is_conflict(), "{error}");
+    assert_eq!(
+        (cluster.phase().as_str(), cluster.backends().as_str()),
+        ("Progressing", "web-primary 40, web-canary 60")
+    );
+    cluster.operator.pass(canary).await.unwrap();
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0", "what was read is remembered");
+    cluster.settle().await;
+    assert_eq!((cluster.phase().as_str(), cluster.image("web-primary").as_str()), ("Succeeded", "web:3"));
+}
+
+/// The same with a target that is gone: nobody knows what was asked about.
+#[tokio::test(start_paused = true)]
+async fn s3_nothing_is_promoted_of_a_target_that_is_gone() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 60).await);
+    cluster.react();
+    cluster.operator.refresh(&cluster.server);
+    let canary = cluster.get(CANARIES, NAME);
+    cluster.server.delete(DEPLOYMENTS, NAMESPACE, NAME).unwrap();
+    cluster.wait(10).await;
+    let error = cluster.operator.pass(canary).await.unwrap_err();
+    assert!(matches!(error, Error::Lag(_)), "{error}");
+    assert_eq!(cluster.phase(), "Progressing");
+}
+
+/// Seed 12375: a primary that was left behind, and edited, was put on record under the name of what it once was given.
+#[tokio::test(start_paused = true)]
+async fn s3_a_primary_that_was_edited_is_not_what_it_was_given() {
+    let mut cluster = Cluster::at_rest().await;
+    let promoted = |cluster: &Cluster| cluster.status()["promoted"]["revision"].clone();
+    let given = promoted(&cluster);
+    // Its Canary and the records are gone.
+    cluster.edit(CANARIES, NAME, |canary| canary["metadata"]["finalizers"] = Value::Null);
+    cluster.delete_canary();
+    cluster.edit(DEPLOYMENTS, "web-primary", |primary| {
+        primary["metadata"]["ownerReferences"] = Value::Null;
+        primary["spec"]["template"]["spec"]["containers"][0]["image"] = "web:evil".into();
+    });
+    cluster.server.collect_garbage();
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    let records = cluster.server.list(CONTROLLER_REVISIONS, None);
+    let image_of = |revision: &Value| {
+        let name = format!("{NAME}-{}", revision.as_str().unwrap_or_default());
+        let record = records.iter().find(|record| record["metadata"]["name"] == name.as_str());
+        record.map(|record| record["data"]["template"]["spec"]["containers"][0]["image"].clone())
+    };
+    assert_eq!(image_of(&given), Some("web:1".into()), "the target, which is analysed");
+    assert_eq!((cluster.phase().as_str(), promoted(&cluster)), ("Succeeded", given));
+    let all: Vec<_> =
+        records.iter().map(|record| record["data"]["template"]["spec"]["containers"][0]["image"].clone()).collect();
+    assert!(all.contains(&"web:evil".into()), "it served, by a name of its own: {all:?}");
 }

@@ -1,7 +1,8 @@
 //! The objects of a user's app, as a user writes them, and what of them says how a version behaves.
 
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Strategy};
 use serde_json::{Value, json};
+use serin_testing::at;
 use std::fmt;
 
 pub(crate) const NAMESPACE: &str = "shop";
@@ -133,7 +134,8 @@ pub(crate) fn token(value: &str) -> Value {
 }
 
 pub(crate) fn canary(scenario: &Scenario) -> Value {
-    json!({
+    let webhook = |kind: &&str| json!({"type": kind, "name": kind, "url": format!("http://hooks/{kind}")});
+    let mut canary = json!({
         "apiVersion": "serin.dev/v1beta1",
         "kind": "Canary",
         "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {"team": "blue"}},
@@ -147,21 +149,33 @@ pub(crate) fn canary(scenario: &Scenario) -> Value {
                 "threshold": scenario.threshold,
                 "inconclusiveLimit": scenario.inconclusive_limit,
                 "onInconclusive": if scenario.hold { "Hold" } else { "Rollback" },
-                "stepWeights": scenario.steps,
                 "metrics": [{"name": "request-success-rate", "thresholdRange": {"min": 99}}],
             },
         },
-    })
+    });
+    let analysis = &mut canary["spec"]["analysis"];
+    match &scenario.strategy {
+        Strategy::Weights(weights) => analysis["stepWeights"] = json!(weights),
+        Strategy::Iterations(count) => analysis["iterations"] = json!(count),
+        Strategy::Every(step, most) => {
+            analysis["stepWeight"] = json!(step);
+            analysis["maxWeight"] = json!(most);
+        }
+    }
+    if !scenario.hooks.is_empty() {
+        analysis["webhooks"] = scenario.hooks.iter().map(webhook).collect();
+    }
+    canary
 }
 
 // ---- reading ----
 
 pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    at(value, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 pub(crate) fn number(value: &Value, pointer: &str) -> i64 {
-    value.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
+    at(value, pointer).and_then(Value::as_i64).unwrap_or_default()
 }
 
 pub(crate) fn image(deployment: &Value) -> &str {
@@ -169,7 +183,7 @@ pub(crate) fn image(deployment: &Value) -> &str {
 }
 
 pub(crate) fn replicas(deployment: &Value) -> i64 {
-    deployment.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1)
+    at(deployment, "/spec/replicas").and_then(Value::as_i64).unwrap_or(1)
 }
 
 /// What a route does with the app's requests.
@@ -188,7 +202,7 @@ pub(crate) enum Shown {
 impl Shown {
     pub(crate) fn of(route: Option<&Value>) -> Self {
         let Some(route) = route else { return Self::Missing };
-        let Some(backends) = route.pointer("/spec/rules/0/backendRefs").and_then(Value::as_array) else {
+        let Some(backends) = at(route, "/spec/rules/0/backendRefs").and_then(Value::as_array) else {
             return Self::Other;
         };
         let weight = |name: &str| {

@@ -4,9 +4,9 @@
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use kube::client::Body;
-use serin::controller::Network;
+use serin::controller::{Network, Response as Answered, Unsent, WayOut};
 use serin::domain::{Answer, Unknown};
 use serin::metrics::{Query, prometheus};
 use serin_testing::ReplyBody;
@@ -28,6 +28,8 @@ pub(crate) enum Sent {
     Request(Request<Body>, oneshot::Sender<Reply>),
     /// A question to Prometheus, which answers with status and body, or cannot be reached.
     Question(oneshot::Sender<Option<(u16, String)>>),
+    /// A call to a webhook of this kind.
+    Call(String, oneshot::Sender<StatusCode>),
 }
 
 /// One process's way out.
@@ -52,7 +54,7 @@ impl Line {
 }
 
 impl Door {
-    fn send(&self, sent: Sent) {
+    fn leave(&self, sent: Sent) {
         self.line.0.lock().unwrap_or_else(PoisonError::into_inner).push((self.process, sent));
     }
 }
@@ -68,7 +70,7 @@ impl Service<Request<Body>> for Door {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (reply, answer) = oneshot::channel();
-        self.send(Sent::Request(request, reply));
+        self.leave(Sent::Request(request, reply));
         async move { answer.await.unwrap_or_else(|_| Err(broken())) }.boxed()
     }
 }
@@ -76,17 +78,30 @@ impl Service<Request<Body>> for Door {
 impl Network for Door {
     fn query<'a>(&'a self, query: &'a Query, limit: Duration) -> BoxFuture<'a, Answer> {
         let (reply, answer) = oneshot::channel();
-        self.send(Sent::Question(reply));
+        self.leave(Sent::Question(reply));
         let address = &query.address;
         async move {
             match timeout(limit, answer).await {
                 Ok(Ok(Some((status, body)))) => {
-                    let status = http::StatusCode::from_u16(status).unwrap_or_default();
+                    let status = StatusCode::from_u16(status).unwrap_or_default();
                     prometheus::parse(address, status, body.as_bytes())
                 }
                 Ok(_) => Err(Unknown::Unreachable(address.clone(), "connection refused".to_owned())),
                 Err(_) => Err(prometheus::too_late(address, limit.try_into().unwrap_or_default())),
             }
+        }
+        .boxed()
+    }
+}
+
+/// The path of a webhook's address names its kind.
+impl WayOut for Door {
+    fn send(&self, request: Request<Vec<u8>>, _: bool) -> BoxFuture<'_, Result<Answered, Unsent>> {
+        let (reply, answer) = oneshot::channel();
+        self.leave(Sent::Call(request.uri().path().trim_start_matches('/').to_owned(), reply));
+        async move {
+            let status = answer.await.map_err(|_| Unsent::Unreachable("connection refused".to_owned()))?;
+            Ok(Answered { status, headers: HeaderMap::new(), body: vec![] })
         }
         .boxed()
     }

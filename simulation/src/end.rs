@@ -17,7 +17,7 @@ pub(crate) fn wrong(
 ) -> Vec<String> {
     let mut wrong = vec![];
     let [target_ready, primary_ready] = ready;
-    let shown = Shown::of(find(server, HTTP_ROUTES, NAME).as_ref());
+    let shown = Shown::of(find(server, HTTP_ROUTES, NAME).as_deref());
     let service = find(server, SERVICES, NAME).unwrap_or_default();
     let apex = text(&service, "/spec/selector/app");
     if shown != checks.applied {

@@ -26,7 +26,7 @@ pub(crate) struct Kubelet {
 impl Kubelet {
     /// Makes and removes pods as a Deployment asks for, and writes its status; answers with the pods that began.
     pub(crate) fn sync(&mut self, server: &ApiServer, name: &str) -> Vec<(u64, Version)> {
-        let Some(deployment) = server.get(DEPLOYMENTS, NAMESPACE, name) else {
+        let Some(deployment) = server.look_at(DEPLOYMENTS, NAMESPACE, name) else {
             self.pods.remove(name);
             return vec![];
         };
@@ -42,8 +42,10 @@ impl Kubelet {
             pods.push(Pod { number: self.made, version, ready: false, template });
         }
         let status = status(pods, template, &deployment);
-        // It was there a moment ago, and nobody else is here.
-        let _ = server.update(DEPLOYMENTS, NAMESPACE, name, |deployment| deployment["status"] = status.clone());
+        if deployment["status"] != status {
+            // It was there a moment ago, and nobody else is here.
+            let _ = server.update(DEPLOYMENTS, NAMESPACE, name, |deployment| deployment["status"] = status.clone());
+        }
         begun
     }
 
@@ -81,7 +83,7 @@ pub(crate) fn version(server: &ApiServer, template: &Value) -> Version {
     let held = |kind, name: &str, missing: &str| match name {
         "" => String::new(),
         name => server
-            .get(kind, NAMESPACE, name)
+            .look_at(kind, NAMESPACE, name)
             .map_or(missing.to_owned(), |config| app::text(&config, "/data/value").to_owned()),
     };
     let settings = app::text(template, "/spec/containers/0/env/0/valueFrom/configMapKeyRef/name");

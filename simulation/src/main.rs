@@ -1,6 +1,7 @@
 //! Plays many seeds, or shows what happens with one.
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use serin_simulation::{Total, play, replay};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -8,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Rolls out many versions in a simulated cluster, with everything going wrong, and checks that nothing did.
 #[derive(Parser)]

@@ -90,6 +90,9 @@ impl Operator {
         let leadership = Leadership::lasting(Duration::from_hours(24 * 365));
         let metrics = Arc::new(Metrics::new());
         let mut context = Context::new(client, egress(), settings(), leadership, metrics, cache, reader, clock);
+        if let Some(caller) = Arc::get_mut(&mut context.caller) {
+            caller.way_out = Arc::new(door.clone());
+        }
         context.network = Arc::new(door);
         let mut operator = Self {
             context: Arc::new(context),
@@ -116,7 +119,8 @@ impl Operator {
         watch.coming.clear();
         watch.broken = false;
         let name = watch.name;
-        let objects: Vec<_> = server.list(name, None).into_iter().filter(|object| is_watched(name, object)).collect();
+        let objects = server.look_at_all(name, None).into_iter().filter(|object| is_watched(name, object));
+        let objects: Vec<_> = objects.collect();
         self.view.retain(|(kind, _), _| *kind != name);
         watch.store.apply(Event::Init);
         for object in &objects {
@@ -124,7 +128,7 @@ impl Operator {
         }
         watch.store.apply(Event::InitDone);
         for object in objects {
-            self.view.insert((name, app::text(&object, "/metadata/name").to_owned()), Arc::new(object));
+            self.view.insert((name, app::text(&object, "/metadata/name").to_owned()), object);
         }
     }
 
@@ -172,7 +176,11 @@ impl Operator {
             None => drop(self.view.remove(&key)),
         }
         let resource = self.watches[kind].name;
-        self.concerns(resource, &name, object)
+        let concerned = self.concerns(resource, &name, object);
+        if concerned {
+            self.context.news.tell(NAMESPACE, NAME);
+        }
+        concerned
     }
 
     /// Whether a change wakes the Canary, as the real index of claims and configs has it.

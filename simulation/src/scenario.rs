@@ -11,7 +11,11 @@ pub(crate) struct Scenario {
     /// It had a Service and a route before.
     pub(crate) has_route: bool,
     pub(crate) replicas: u64,
-    pub(crate) steps: Vec<u64>,
+    pub(crate) strategy: Strategy,
+    /// The kinds of webhooks that are asked.
+    pub(crate) hooks: Vec<&'static str>,
+    /// The user gives orders.
+    pub(crate) orders: bool,
     /// Seconds.
     pub(crate) interval: u64,
     /// Seconds.
@@ -22,9 +26,38 @@ pub(crate) struct Scenario {
     pub(crate) revert: bool,
     /// The gateway never says what it thinks of a route.
     pub(crate) silent: bool,
+    /// How long the queue takes at most to begin a pass, in milliseconds.
+    pub(crate) queue: u64,
     /// How many things the user does.
     pub(crate) actions: u64,
     pub(crate) faults: Faults,
+}
+
+/// How a version comes to its traffic.
+#[derive(Clone, Debug)]
+pub(crate) enum Strategy {
+    /// `stepWeights`.
+    Weights(Vec<u64>),
+    /// `stepWeight` and `maxWeight`.
+    Every(u64, u64),
+    /// `iterations`: checks without traffic, then all of it.
+    Iterations(u64),
+}
+
+impl Strategy {
+    fn new(dice: &mut Dice) -> Self {
+        let lists: &[&[u64]] = &[&[10, 30, 60], &[50], &[20, 100], &[5, 25, 50], &[100], &[1, 99], &[10, 20, 30, 40]];
+        match dice.between(0, 9) {
+            0 => Self::Iterations(dice.between(1, 4)),
+            1 => Self::Every(*dice.pick(&[10, 25, 40]), *dice.pick(&[50, 80, 100])),
+            _ => Self::Weights(dice.pick(lists).to_vec()),
+        }
+    }
+
+    /// Somebody tests the pods before they have traffic.
+    pub(crate) fn tests_first(&self) -> bool {
+        matches!(self, Self::Iterations(_))
+    }
 }
 
 /// How often things go wrong, in thousandths of the times that they could, and for how long at most, in milliseconds.
@@ -69,6 +102,8 @@ pub(crate) struct Faults {
     pub(crate) prometheus: u64,
     /// Prometheus says bad things of good versions.
     pub(crate) lies: u64,
+    /// Webhooks say no, or something else, or nothing.
+    pub(crate) hooks: u64,
     /// `GitOps` puts routes, Services and replicas back.
     pub(crate) gitops: bool,
 }
@@ -79,12 +114,23 @@ impl Scenario {
         let mut faults = Faults::new(dice);
         // It would have to say so.
         faults.refusing &= !silent;
-        let steps: &[&[u64]] = &[&[10, 30, 60], &[50], &[20, 100], &[5, 25, 50], &[100], &[1, 99], &[10, 20, 30, 40]];
+        let hooks = [
+            "confirm-rollout",
+            "pre-rollout",
+            "rollout",
+            "confirm-traffic-increase",
+            "confirm-promotion",
+            "post-rollout",
+            "rollback",
+        ];
+        let asked = if dice.chance(350) { 400 } else { 0 };
         Self {
             configs: dice.chance(300),
             has_route: dice.chance(750),
             replicas: dice.between(1, 4),
-            steps: dice.pick(steps).to_vec(),
+            strategy: Strategy::new(dice),
+            hooks: hooks.into_iter().filter(|_| dice.chance(asked)).collect(),
+            orders: dice.chance(200),
             interval: *dice.pick(&[5, 10, 30]),
             deadline: *dice.pick(&[60, 90]),
             threshold: dice.between(1, 3),
@@ -92,6 +138,7 @@ impl Scenario {
             hold: dice.chance(200),
             revert: dice.chance(500),
             silent,
+            queue: *dice.pick(&[25, 100, 500]),
             actions: dice.between(3, 7),
             faults,
         }
@@ -117,6 +164,7 @@ impl Faults {
             slow_gateway: some(300, 12_000),
             prometheus: some(350, 300),
             lies: some(100, 200),
+            hooks: some(600, 300),
             ..Self::default()
         };
         let mut often = |of: u64| dice.chance(of);

@@ -60,14 +60,20 @@ pub(super) async fn versions(context: &Context, rollout: &Rollout, state: &State
         let template = rollout.workload.template(target);
         version(context, rollout, &fence.revision, &template, &seen.configs, fence.generation).await?;
     }
-    // A primary that was there before Serin is the only trace of its version.
+    // A primary that was there before is the only trace of its version; what somebody made of it since is another one.
     if let (Some(promoted), Some(primary)) = (&state.promoted, &found.primary)
-        && observe::primary_revision(rollout, primary, selector) == *promoted
+        && !is_on_record(context, rollout, promoted)
     {
         let original = rollout.workload.original(primary, selector);
-        version(context, rollout, promoted, &original, &BTreeMap::new(), 0).await?;
+        if observe::made_of(&original) == *promoted {
+            version(context, rollout, promoted, &original, &BTreeMap::new(), 0).await?;
+        }
     }
     Ok(())
+}
+
+fn is_on_record(context: &Context, rollout: &Rollout, revision: &Revision) -> bool {
+    context.cache.get(&rollout.record(revision)).is_some_and(|record| object::owned_by(&record, &rollout.uid))
 }
 
 /// Puts a version on record, with what the record is about: a record that is there can be carried out.

@@ -56,11 +56,13 @@ pub struct Egress {
 
 /// What came back, as far as it was read.
 #[derive(Debug)]
-pub(super) struct Response {
-    pub(super) status: http::StatusCode,
-    pub(super) headers: http::HeaderMap,
-    /// Cut where the limit was.
-    pub(super) body: Vec<u8>,
+pub struct Response {
+    /// The status.
+    pub status: http::StatusCode,
+    /// The headers.
+    pub headers: http::HeaderMap,
+    /// The body, cut where the limit was.
+    pub body: Vec<u8>,
 }
 
 impl Egress {

@@ -40,6 +40,9 @@ pub enum Error {
     /// Somebody else wrote in between; the next pass sees what.
     #[error("{0} was changed by somebody else in the middle of this pass")]
     Supersede(String),
+    /// It is gone, and the watch does not show that yet.
+    #[error("{0} is gone, which its watch has not shown yet")]
+    Lag(String),
     /// What is to be made is there, of another owner that is gone.
     #[error("{0} is of a deleted Canary of this name; its deletion by the garbage collector is waited for")]
     Inherit(String),

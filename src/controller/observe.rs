@@ -52,11 +52,19 @@ pub(super) fn look(context: &Context, rollout: &Rollout) -> Found {
     }
 }
 
-/// The version that a primary was given; one that does not say is of the version that its pods are made of.
-pub(super) fn primary_revision(rollout: &Rollout, primary: &Value, selector: &Selector) -> Revision {
+/// The version that a primary was given. One that this Canary has given none is of the version that its pods are made of,
+/// whatever somebody else wrote on it: it may have been edited since, and there is no record by which that would be seen.
+fn primary_revision(rollout: &Rollout, primary: &Value, selector: &Selector) -> Revision {
     let given = object::get(primary, &["metadata", "annotations", REVISION]).and_then(Value::as_str);
-    let made_of = || object::hash(&rollout.workload.original(primary, selector));
-    Revision(given.map_or_else(made_of, str::to_owned))
+    match given.filter(|_| object::owned_by(primary, &rollout.uid)) {
+        Some(given) => Revision(given.to_owned()),
+        None => made_of(&rollout.workload.original(primary, selector)),
+    }
+}
+
+/// The name of the version that pods of a template are, as far as the template says.
+pub(super) fn made_of(template: &Value) -> Revision {
+    Revision(object::hash(template))
 }
 
 /// Whether the target can be rolled out; one that is missing can be waited for.

@@ -23,6 +23,7 @@ use crate::workload;
 use futures::future::{Either, select};
 use jiff::Timestamp;
 use kube::ResourceExt;
+use serde_json::Value;
 use std::mem::discriminant;
 use std::pin::pin;
 use std::time::Duration;
@@ -104,11 +105,16 @@ struct Pass<'a> {
     plan: &'a Plan,
 }
 
+/// Which object a target is, and of which generation; nothing without a target.
+type Identity = Option<(Value, Value)>;
+
 /// What is to be found out before a pass can decide.
 struct Due {
     asked: Questions,
     /// Secrets of the version.
     unread: Vec<Key>,
+    /// The target that is asked about.
+    about: Identity,
     /// The route does not show yet that traffic was taken back.
     retreat: bool,
 }
@@ -136,15 +142,16 @@ impl Pass<'_> {
     async fn run(self, canary: Canary, state: &State) -> Result<Option<Duration>, Error> {
         let Self { context, rollout, plan } = self;
         let deleted = canary.metadata.deletion_timestamp.is_some();
-        let due = match self.due(&canary, state) {
+        let mut due = match self.due(&canary, state) {
             Ok(due) => due,
             Err(unusable) => return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await,
         };
+        let about = due.about.take();
         let stuck = due.retreat && self.catch_up(&canary, state).await?;
         let known = Box::pin(self.learn(canary, state, due, stuck)).await?;
         let Known { answers, read, canary, _slot } = known;
         let read_version = canary.resource_version();
-        let Done { found, canary, next } = Box::pin(self.decide(canary, state, &answers)).await?;
+        let Done { found, canary, next } = Box::pin(self.decide(canary, state, &answers, &about)).await?;
         let now = context.clock.now();
         let newest = OnceCell::new_with((canary.resource_version() != read_version).then_some(()));
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now, newest };
@@ -174,6 +181,7 @@ impl Pass<'_> {
         Ok(Due {
             asked: questions(plan, state, &seen),
             unread: configs::unread(context, rollout, found.target.as_ref()),
+            about: found.target.as_ref().map(identity),
             retreat: is_retreat(rollout, plan, state, &found),
         })
     }
@@ -226,7 +234,7 @@ impl Pass<'_> {
     /// Asks and reads what is due, until it is all known or until there is something to do without it.
     async fn find_out(&self, canary: &Canary, state: &State, due: Due, stuck: bool) -> (Answers, Result<(), Error>) {
         let Self { context, rollout, plan } = *self;
-        let Due { asked, unread, retreat: _ } = due;
+        let Due { asked, unread, about: _, retreat: _ } = due;
         if asked.is_empty() && unread.is_empty() {
             return (Answers::default(), Ok(()));
         }
@@ -317,13 +325,22 @@ impl Pass<'_> {
     }
 
     /// Decides and records. When somebody edits the Canary in between, the decision is taken again on the edited one. Traffic
-    /// that must go waits for nothing but its own record.
-    async fn decide(&self, mut canary: Canary, state: &State, answers: &Answers) -> Result<Done, Error> {
+    /// that must go waits for nothing but its own record. The answers are `about` one target.
+    async fn decide(
+        &self,
+        mut canary: Canary,
+        state: &State,
+        answers: &Answers,
+        about: &Identity,
+    ) -> Result<Done, Error> {
         let Self { context, rollout, plan } = *self;
         for _ in 0..ATTEMPTS {
             let found = observe::look(context, rollout);
             let seen = observe::world(context, rollout, &found, &canary);
             let next = decide(plan, state, &seen, answers);
+            if promotes(state, &next.state) && !answers.is_empty() {
+                self.still_asked(about).await?;
+            }
             let retreats = self.is_retreat(state, &found, &next);
             if !retreats {
                 if !seen.deleted {
@@ -343,6 +360,14 @@ impl Pass<'_> {
             }
         }
         Err(Error::Supersede(rollout.key.to_string()))
+    }
+
+    /// Whether the target still is what the answers are about: watches may be behind, or the whole process may have stood
+    /// still, and Prometheus answers for the pods that there are.
+    async fn still_asked(&self, about: &Identity) -> Result<(), Error> {
+        let key = self.rollout.target();
+        let now = self.context.look_up(Lane::Work, &key).await?.ok_or_else(|| Error::Lag(key.to_string()))?;
+        if about.as_ref() == Some(&identity(&now)) { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
     }
 
     /// The Canary as it is now, if nothing but its metadata has changed since it was read.
@@ -380,6 +405,16 @@ fn moves(state: &State, next: &State) -> bool {
         || next.primary_revision() != state.primary_revision()
         || version(next) != version(state)
         || next.command != state.command
+}
+
+/// Whether a decision gives the analysed version to the primary.
+fn promotes(state: &State, next: &State) -> bool {
+    matches!((&state.phase, &next.phase), (Phase::Progressing(_), Phase::Promoting(_)))
+}
+
+/// Which object a target is, and of which generation.
+fn identity(target: &Value) -> (Value, Value) {
+    (target["metadata"]["uid"].clone(), target["metadata"]["generation"].clone())
 }
 
 /// Never in the past, and never busy.

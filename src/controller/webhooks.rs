@@ -3,14 +3,17 @@
 //! Invariant: no value of a header and no address reaches a sentence, a log or a status. A Secret is read for one call, and
 //! not kept.
 
-use super::egress::{Egress, Response, exchange};
+use super::egress::{Egress, Refused, Response, exchange};
 use super::secrets::Secrets;
 use crate::api::{Canary, CanaryStatus, HistoryEntry, Webhook, WebhookType, duration};
 use crate::notify::{Answer, MAX_ANSWER_BYTES, hook};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::HeaderMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -18,17 +21,44 @@ use tokio::time::{sleep, timeout};
 /// How long one attempt may take when the spec does not say.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The way to webhooks: the network, or what a simulation has in its place.
+pub trait WayOut: Send + Sync {
+    /// Sends a request, without a look at the certificate of who answers if it is to be `insecure`.
+    fn send(&self, request: http::Request<Vec<u8>>, insecure: bool) -> BoxFuture<'_, Result<Response, Unsent>>;
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// Nothing may be sent there.
+    Refused(Refused),
+    /// Nobody answers, and why.
+    Unreachable(String),
+}
+
+impl WayOut for Egress {
+    fn send(&self, request: http::Request<Vec<u8>>, insecure: bool) -> BoxFuture<'_, Result<Response, Unsent>> {
+        async move {
+            let client = self.to(&request.uri().to_string(), insecure).map_err(Unsent::Refused)?;
+            let answer = exchange(client, request, MAX_ANSWER_BYTES).await;
+            answer.map_err(|error| Unsent::Unreachable(cause(&error)))
+        }
+        .boxed()
+    }
+}
+
 /// Calls webhooks.
 pub struct Caller {
     secrets: Secrets,
-    egress: Egress,
+    /// Where requests leave.
+    pub way_out: Arc<dyn WayOut>,
     /// As many requests at a time as the settings allow.
     open: Semaphore,
 }
 
 impl Caller {
     pub(super) fn new(secrets: Secrets, egress: Egress, at_once: usize) -> Self {
-        Self { secrets, egress, open: Semaphore::new(at_once) }
+        Self { secrets, way_out: Arc::new(egress), open: Semaphore::new(at_once) }
     }
 
     /// Calls a webhook until it says yes or no, or has not answered often enough.
@@ -62,13 +92,12 @@ impl Caller {
             Ok(request) => request,
             Err(unaskable) => return Answer::Refused(unaskable.to_string()),
         };
-        let client = match self.egress.to(&call.url, insecure) {
-            Ok(client) => client,
-            Err(refused) => return Answer::Refused(refused.to_string()),
-        };
-        match timeout(limit, exchange(client, request, MAX_ANSWER_BYTES)).await {
+        match timeout(limit, self.way_out.send(request, insecure)).await {
             Ok(Ok(Response { status, headers, body })) => call.answer(status, &headers, &body),
-            Ok(Err(error)) => Answer::Later { why: format!("it cannot be reached: {}", cause(&error)), after: None },
+            Ok(Err(Unsent::Refused(refused))) => Answer::Refused(refused.to_string()),
+            Ok(Err(Unsent::Unreachable(why))) => {
+                Answer::Later { why: format!("it cannot be reached: {why}"), after: None }
+            }
             Err(_) => Answer::Later { why: format!("no answer within {limit:?}"), after: None },
         }
     }

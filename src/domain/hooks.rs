@@ -83,6 +83,12 @@ impl Questions {
 }
 
 impl Answers {
+    /// Whether nothing was answered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outcome.is_none() && self.hooks.is_empty()
+    }
+
     /// What the metrics alone said.
     #[must_use]
     pub fn of(outcome: Option<Outcome>) -> Self {

@@ -56,14 +56,14 @@ impl Mesh for GatewayApi {
             };
         };
         let bare = strategy::bare(app, route);
-        if let Some(why) = unusable(app, &bare).or_else(|| strategy::impossible(app, route)) {
+        if let Some(why) = unusable(app, &bare).or_else(|| strategy::impossible(app, &bare, route)) {
             return Routing::Unusable(why);
         }
         let untouched = bare == *route;
         if untouched && rules::ours(app, route).all(|rule| rule == Rule::Whole) {
             return Routing::Whole(acceptance::of(route));
         }
-        match strategy::shown(app, route) {
+        match strategy::shown(app, &bare, route) {
             Some(weight) => Routing::Split(weight, acceptance::of(route)),
             None => Routing::Mixed,
         }

@@ -3,6 +3,8 @@
 //! Invariant: every refusal is sent as a `Status` object, except for paths that are not served,
 //! where the real API server sends plain text as well.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use http::{
@@ -21,6 +23,8 @@ pub type ReplyBody = UnsyncBoxBody<Bytes, BoxError>;
 
 pub(crate) enum Answer {
     Json(u16, Value),
+    /// An object as it is stored.
+    Object(u16, Arc<Value>),
     Missing,
     Stream(BoxStream<'static, Bytes>),
 }
@@ -28,7 +32,7 @@ pub(crate) enum Answer {
 impl Answer {
     pub(crate) fn code(&self) -> u16 {
         match self {
-            Self::Json(code, _) => *code,
+            Self::Json(code, _) | Self::Object(code, _) => *code,
             Self::Missing => 404,
             Self::Stream(_) => 200,
         }
@@ -38,6 +42,7 @@ impl Answer {
         let code = StatusCode::from_u16(self.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let (content_type, body) = match self {
             Self::Json(_, value) => ("application/json", whole(value.to_string().into())),
+            Self::Object(_, object) => ("application/json", whole(object.to_string().into())),
             Self::Missing => ("text/plain", whole("404 page not found\n".into())),
             Self::Stream(lines) => {
                 let frames = lines.map(|line| Ok::<_, BoxError>(Frame::data(line)));

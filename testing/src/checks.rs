@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use crate::{
-    fields::{finalizers, is_deleting, resource_version, text, uid},
+    fields::{at, finalizers, is_deleting, resource_version, text, uid},
     refusal::{Refusal, conflict, invalid, modified},
     registry::Resource,
 };
@@ -37,7 +37,7 @@ pub(crate) fn check_preconditions(resource: &Resource, stored: &Value, options: 
 pub(crate) fn check_change(resource: &Resource, stored: &Value, next: &Value) -> Result<(), Refusal> {
     let name = text(stored, "/metadata/name").unwrap_or_default();
     for pointer in resource.immutable {
-        if stored.pointer(pointer) != next.pointer(pointer) {
+        if at(stored, pointer) != at(next, pointer) {
             let field = pointer.trim_start_matches('/').replace('/', ".");
             let why = format!("{field}: Invalid value: field is immutable");
             return Err(invalid(resource, name, &why));

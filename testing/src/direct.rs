@@ -3,6 +3,8 @@
 //! Invariant: what goes this way follows the same rules and reaches the same watches as a request,
 //! but may write the whole object, meets no fault and is not logged.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -20,17 +22,27 @@ impl ApiServer {
     /// Reads an object. The namespace of cluster-scoped ones is empty.
     #[must_use]
     pub fn get(&self, resource: GroupVersionResource, namespace: &str, name: &str) -> Option<Value> {
+        self.look_at(resource, namespace, name).map(Arc::unwrap_or_clone)
+    }
+
+    /// The same, without a copy.
+    #[must_use]
+    pub fn look_at(&self, resource: GroupVersionResource, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let key = Key::new(resource, namespace, name);
-        self.lock().store.get(&key).map(|object| Value::clone(object))
+        self.lock().store.get(&key).cloned()
     }
 
     /// Reads all objects of one namespace, or of all.
     #[must_use]
     pub fn list(&self, resource: GroupVersionResource, namespace: Option<&str>) -> Vec<Value> {
+        self.look_at_all(resource, namespace).into_iter().map(Arc::unwrap_or_clone).collect()
+    }
+
+    /// The same, without copies.
+    #[must_use]
+    pub fn look_at_all(&self, resource: GroupVersionResource, namespace: Option<&str>) -> Vec<Arc<Value>> {
         let selection = Selection::of_namespace(namespace);
-        let state = self.lock();
-        let objects = state.store.select(resource, &selection);
-        objects.map(|object| Value::clone(object)).collect()
+        self.lock().store.select(resource, &selection).cloned().collect()
     }
 
     /// Creates an object or replaces the one of its name, status included. Where the

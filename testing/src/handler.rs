@@ -20,12 +20,13 @@ use crate::{
     selector::Selection,
     state::State,
     store::Key,
+    view::View,
     watch,
 };
 
 impl State {
     /// Carries a request out.
-    pub(crate) fn answer(&mut self, call: &Call) -> Answer {
+    pub(crate) fn answer(&mut self, call: Call) -> Answer {
         let Some(resource) = self.resource_for(&call.request) else {
             return Answer::Missing;
         };
@@ -72,9 +73,10 @@ impl State {
         (served && namespace_fits && subresource_fits).then_some(*resource)
     }
 
-    fn handle(&mut self, resource: &Resource, call: &Call) -> Result<Answer, Refusal> {
+    fn handle(&mut self, resource: &Resource, mut call: Call) -> Result<Answer, Refusal> {
+        let body = std::mem::take(&mut call.request.body);
         let request = &call.request;
-        if call.request.query.contains_key("dryRun") || !request.body["dryRun"].is_null() {
+        if request.query.contains_key("dryRun") || !body["dryRun"].is_null() {
             return Err(bad_request("dry runs are not served"));
         }
         let key = Key::new(
@@ -82,35 +84,35 @@ impl State {
             request.namespace.as_deref().unwrap_or_default(),
             request.name.as_deref().unwrap_or_default(),
         );
-        let view = |object: &Arc<Value>| call.view.object(object);
+        let view = call.view;
+        let answer = |code: u16, object: Arc<Value>| match view {
+            View::Whole => Answer::Object(code, object),
+            View::Metadata => Answer::Json(code, view.object(&object)),
+        };
         match request.verb {
             Verb::Get => self
                 .store
                 .get(&key)
-                .map(|object| Answer::Json(200, view(object)))
+                .map(|object| answer(200, Arc::clone(object)))
                 .ok_or_else(|| not_found(resource, &key.name)),
-            Verb::List => self.list(resource, call),
+            Verb::List => self.list(resource, &call),
             Verb::Watch => {
                 let selection = Selection::parse(request.namespace.as_deref(), &call.request.query)?;
                 watch::open(&mut self.store, resource, selection, call.view, &call.request.query).map(Answer::Stream)
             }
             Verb::Create => {
-                let object = addressed(&key, request.body.clone())?;
-                let created = self.create(resource, &key.namespace, object, Scope::Main)?;
-                Ok(Answer::Json(201, view(&created)))
+                let object = addressed(&key, body)?;
+                Ok(answer(201, self.create(resource, &key.namespace, object, Scope::Main)?))
             }
-            Verb::Update => {
-                let replaced = self.update(resource, &key, request)?;
-                Ok(Answer::Json(200, view(&replaced)))
-            }
+            Verb::Update => Ok(answer(200, self.update(resource, &key, request, body)?)),
             Verb::Patch => {
-                let (code, patched) = self.patch(resource, &key, call)?;
-                Ok(Answer::Json(code, view(&patched)))
+                let (code, patched) = self.patch(resource, &key, request, &body)?;
+                Ok(answer(code, patched))
             }
             Verb::Delete if request.subresource.is_some() => Err(method_not_allowed()),
-            Verb::Delete => Ok(match self.delete(resource, &key, &request.body)? {
+            Verb::Delete => Ok(match self.delete(resource, &key, &body)? {
                 Deletion::Done(object) => Answer::Json(200, success(resource, &key, &object)),
-                Deletion::Pending(object) => Answer::Json(200, view(&object)),
+                Deletion::Pending(object) => answer(200, object),
             }),
         }
     }
@@ -129,8 +131,14 @@ impl State {
         Ok(Answer::Json(200, list))
     }
 
-    fn update(&mut self, resource: &Resource, key: &Key, request: &Request) -> Result<Arc<Value>, Refusal> {
-        let object = addressed(key, request.body.clone())?;
+    fn update(
+        &mut self,
+        resource: &Resource,
+        key: &Key,
+        request: &Request,
+        body: Value,
+    ) -> Result<Arc<Value>, Refusal> {
+        let object = addressed(key, body)?;
         if resource_version(&object).is_none() && !resource.unconditional_update {
             let why = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
             return Err(invalid(resource, &key.name, why));
@@ -144,19 +152,24 @@ impl State {
         self.replace(resource, key, object, scope(request))
     }
 
-    fn patch(&mut self, resource: &Resource, key: &Key, call: &Call) -> Result<(u16, Arc<Value>), Refusal> {
-        let request = &call.request;
+    fn patch(
+        &mut self,
+        resource: &Resource,
+        key: &Key,
+        request: &Request,
+        body: &Value,
+    ) -> Result<(u16, Arc<Value>), Refusal> {
         let format = Format::parse(request.content_type.as_deref())?;
         if format == Format::Apply {
-            check_apply(resource, key, call)?;
+            check_apply(resource, key, request, body)?;
         }
         let stored = self.store.get(key).cloned();
         if stored.is_none() && format == Format::Apply && scope(request) == Scope::Main {
-            let object = addressed(key, format.patched(&json!({}), &request.body)?)?;
+            let object = addressed(key, format.patched(&json!({}), body)?)?;
             return Ok((201, self.create(resource, &key.namespace, object, Scope::Main)?));
         }
         let stored = stored.ok_or_else(|| not_found(resource, &key.name))?;
-        let object = addressed(key, format.patched(&stored, &request.body)?)?;
+        let object = addressed(key, format.patched(&stored, body)?)?;
         Ok((200, self.replace(resource, key, object, scope(request))?))
     }
 }
@@ -186,12 +199,11 @@ fn addressed(key: &Key, mut object: Value) -> Result<Value, Refusal> {
     Ok(object)
 }
 
-fn check_apply(resource: &Resource, key: &Key, call: &Call) -> Result<(), Refusal> {
-    let body = &call.request.body;
+fn check_apply(resource: &Resource, key: &Key, request: &Request, body: &Value) -> Result<(), Refusal> {
     if text(body, "/apiVersion").is_none() || text(body, "/kind").is_none() {
         return Err(bad_request("an apply patch must contain apiVersion and kind"));
     }
-    if call.request.query.get("fieldManager").is_none_or(String::is_empty) {
+    if request.query.get("fieldManager").is_none_or(String::is_empty) {
         let why = "fieldManager: Required value: is required for apply patch";
         return Err(invalid(resource, &key.name, why));
     }

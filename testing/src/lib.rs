@@ -41,6 +41,7 @@ mod watch;
 pub mod workloads;
 
 pub use answer::ReplyBody;
+pub use fields::at;
 pub use log::{Request, Verb};
 pub use refusal::Refusal;
 pub use registry::{

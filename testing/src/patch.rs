@@ -3,6 +3,7 @@
 //! Invariant: a patch that fails leaves no trace, since it works on a copy.
 
 use json_patch::PatchOperation;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::refusal::{Refusal, bad_request, unprocessable_patch, unsupported_media_type};
@@ -39,7 +40,7 @@ impl Format {
 }
 
 fn apply_operations(object: &mut Value, patch: &Value) -> Result<(), Refusal> {
-    let operations: Vec<PatchOperation> = serde_json::from_value(patch.clone())
+    let operations = Vec::<PatchOperation>::deserialize(patch)
         .map_err(|error| bad_request(&format!("error decoding patch: {error}")))?;
     json_patch::patch(object, &operations).map_err(|error| unprocessable_patch(&error.to_string()))
 }

@@ -181,23 +181,24 @@ fn keep_server_fields(stored: &Value, next: &mut Value) {
 }
 
 fn is_new_content(resource: &Resource, stored: &Value, next: &Value) -> bool {
-    let content_differs = content(resource, stored) != content(resource, next);
-    let annotations = |object: &Value| object["metadata"]["annotations"].clone();
+    let content_differs = || !content(resource, stored).eq(content(resource, next));
+    let annotations = |object: &Value| crate::fields::at(object, "/metadata/annotations").cloned();
     match resource.generation {
         Generation::Absent => false,
-        Generation::Content => content_differs,
-        Generation::ContentAndAnnotations => content_differs || annotations(stored) != annotations(next),
+        Generation::Content => content_differs(),
+        Generation::ContentAndAnnotations => content_differs() || annotations(stored) != annotations(next),
     }
 }
 
-/// What the generation counts the changes of.
-fn content(resource: &Resource, object: &Value) -> Value {
-    let mut content = object.clone();
-    content["metadata"] = Value::Null;
-    if resource.status {
-        content["status"] = Value::Null;
-    }
-    content
+/// What the generation counts the changes of: all fields but these. An object is tidied before it is stored, so none of
+/// them is null.
+fn content<'object>(
+    resource: &Resource,
+    object: &'object Value,
+) -> impl Iterator<Item = (&'object String, &'object Value)> {
+    let counts_status = !resource.status;
+    let fields = object.as_object().into_iter().flatten();
+    fields.filter(move |(field, _)| *field != "metadata" && (counts_status || *field != "status"))
 }
 
 /// Counts on from the stored generation; kinds without one stay without.

@@ -152,6 +152,11 @@ impl ApiServer {
         self.lock().log.requests().filter(|request| request.is_write()).count()
     }
 
+    /// Logs nothing from now on: copies of all requests cost time.
+    pub fn stop_logging(&self) {
+        self.lock().log.off = true;
+    }
+
     /// Forgets the logged requests; ordinals go on.
     pub fn clear_log(&self) {
         self.lock().log.clear();

@@ -77,19 +77,20 @@ impl ApiServer {
             }
             Fault::DropBefore => return Err(broken_connection()),
             Fault::DropAfter => {
-                self.carry_out(&call);
+                self.carry_out(call);
                 return Err(broken_connection());
             }
             Fault::Delay(duration) => tokio::time::sleep(duration).await,
             Fault::Hang => pending().await,
         }
-        Ok(self.carry_out(&call))
+        Ok(self.carry_out(call))
     }
 
-    fn carry_out(&self, call: &Call) -> Answer {
+    fn carry_out(&self, call: Call) -> Answer {
         let mut state = self.lock();
+        let ordinal = call.request.ordinal;
         let answer = state.answer(call);
-        state.log.answered(call.request.ordinal, answer.code());
+        state.log.answered(ordinal, answer.code());
         answer
     }
 }

@@ -59,7 +59,9 @@ impl World {
         let number = self.numbered;
         match sent {
             Sent::Question(reply) => self.asked((process, pass), number, reply),
+            Sent::Call(kind, reply) => self.called((process, pass), number, kind, reply),
             Sent::Request(request, reply) => {
+                self.checks.sends((process, pass));
                 self.requests += 1;
                 self.count("requests");
                 if request.method() != Method::GET && request.uri().path().contains("/httproutes") {
@@ -230,7 +232,9 @@ impl World {
     /// What the requests to the canary's pods say of it.
     fn truth(&self) -> Said {
         let ready = self.kubelet.ready(NAME);
-        if self.checks.applied.canary() == 0 || ready.is_empty() {
+        // Before the first traffic only those can tell who test the pods themselves.
+        let is_asked = self.checks.applied.canary() > 0 || self.scenario.strategy.tests_first();
+        if !is_asked || ready.is_empty() {
             return Said::Nothing;
         }
         let bad = ready.iter().any(|version| Quality::of(&version.image) == Quality::Bad);

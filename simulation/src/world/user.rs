@@ -5,6 +5,10 @@ use crate::app::{self, NAME, NAMESPACE, PRIMARY, Quality, SETTINGS, TOKEN};
 use crate::checks::By;
 use serde_json::{Value, json};
 use serin_testing::{CANARIES, CONFIG_MAPS, DEPLOYMENTS, SECRETS};
+use std::sync::Arc;
+
+/// The annotation by which orders are given.
+const COMMAND: &str = "serin.dev/command";
 
 /// How often the user looks whether everything is at rest, before it is done anyway.
 const LOOKS: u32 = 60;
@@ -23,6 +27,7 @@ enum Deed {
     Config,
     EditPrimary,
     Remake,
+    Order,
 }
 
 impl World {
@@ -62,7 +67,7 @@ impl World {
             (8, Deed::SetBack),
             (3, Deed::Restart),
             (5, Deed::Scale),
-            (5, Deed::Steps),
+            (if self.scenario.strategy.tests_first() { 0 } else { 5 }, Deed::Steps),
             (3, Deed::Patience),
             (2, Deed::Skip),
             (3, Deed::Suspend),
@@ -70,6 +75,7 @@ impl World {
             (if configs { 14 } else { 0 }, Deed::Config),
             (2, Deed::EditPrimary),
             (2, Deed::Remake),
+            (if self.scenario.orders { 40 } else { 0 }, Deed::Order),
         ];
         match self.dice.weighted(&deeds) {
             Deed::Deploy(quality) => {
@@ -103,7 +109,10 @@ impl World {
                 let steps: &[&[u64]] = &[&[20, 40], &[5, 50, 100], &[70], &[10, 30, 60]];
                 let steps = self.dice.pick(steps).to_vec();
                 self.edit_spec(&format!("writes the steps {steps:?}"), |spec| {
-                    spec["analysis"]["stepWeights"] = json!(steps);
+                    if let Some(analysis) = spec["analysis"].as_object_mut() {
+                        analysis.retain(|field, _| !["stepWeight", "maxWeight"].contains(&field.as_str()));
+                        analysis.insert("stepWeights".to_owned(), json!(steps));
+                    }
                 });
             }
             Deed::Patience => {
@@ -127,6 +136,10 @@ impl World {
                 });
             }
             Deed::Remake => self.remake(),
+            Deed::Order => {
+                let order = *self.dice.pick(&["approve", "pause", "resume", "promote", "abort", "retry"]);
+                self.order(order);
+            }
         }
     }
 
@@ -173,7 +186,7 @@ impl World {
 
     /// The target is deleted and made anew, with another UID and generations from the beginning.
     fn remake(&mut self) {
-        let Some(mut target) = self.find(DEPLOYMENTS, NAME) else { return };
+        let Some(mut target) = self.find(DEPLOYMENTS, NAME).map(Arc::unwrap_or_clone) else { return };
         self.told(|| "the user deletes the target and makes it anew".to_owned());
         self.by(By::User, |world| drop(world.server.delete(DEPLOYMENTS, NAMESPACE, NAME)));
         if let Some(object) = target.as_object_mut() {
@@ -186,8 +199,23 @@ impl World {
         self.put(DEPLOYMENTS, target);
     }
 
-    /// What is suspended does not end where it would.
+    fn order(&mut self, order: &str) {
+        if self.find(CANARIES, NAME).is_some() {
+            self.checks.ordered(order);
+        }
+        self.edit(CANARIES, NAME, &format!("orders {order}"), |canary| {
+            canary["metadata"]["annotations"][COMMAND] = order.into();
+        });
+    }
+
+    /// What is suspended, or paused, does not end where it would.
     pub(super) fn resume_spec(&mut self) {
+        let is_ordered = |canary: &Value| {
+            canary["status"]["paused"] == true || !canary["metadata"]["annotations"][COMMAND].is_null()
+        };
+        if self.find(CANARIES, NAME).is_some_and(|canary| is_ordered(&canary)) {
+            self.order("resume");
+        }
         if self.find(CANARIES, NAME).is_some_and(|canary| canary["spec"]["suspend"] == true) {
             self.edit_spec("ends the suspension", |spec| spec["suspend"] = false.into());
         }

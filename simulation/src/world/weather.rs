@@ -1,6 +1,7 @@
 //! What goes wrong by itself, with nobody asking for anything.
 
 use super::{Event, World};
+use crate::agenda::Time;
 use crate::app::{self, NAME, NAMESPACE, PRIMARY};
 use crate::checks::By;
 use crate::operator::WATCHED;
@@ -150,5 +151,45 @@ impl World {
             };
             let _ = world.server.update(kind, NAMESPACE, NAME, change);
         });
+    }
+
+    // ---- how long things take ----
+
+    pub(super) fn delay(&mut self, short: Time, long: Time) -> Time {
+        if !self.is_calm && self.dice.chance(200) {
+            self.dice.between(short, long)
+        } else {
+            self.dice.between(1, short)
+        }
+    }
+
+    /// Mostly nothing, and sometimes up to so much; that is a fault.
+    pub(super) fn rarely(&mut self, most: Time) -> Time {
+        if most > 0 && self.dice.chance(200) {
+            let delay = self.dice.between(1, most);
+            if delay > 1000 {
+                self.fault("slow cluster", || format!("something takes {delay} ms"));
+            }
+            delay
+        } else {
+            0
+        }
+    }
+
+    pub(super) fn lag(&mut self) -> Time {
+        if self.faults.lag > 0 && self.dice.chance(300) {
+            let lag = self.dice.between(1, self.faults.lag);
+            self.fault("stale cache", || format!("a watch is {lag} ms late"));
+            lag
+        } else {
+            self.dice.between(1, 10)
+        }
+    }
+
+    pub(super) fn skew(&mut self) -> i64 {
+        self.checks.clocks_differ = true;
+        let most = *self.dice.pick(&[500, 5000, 90_000]);
+        let ahead = i64::try_from(self.dice.between(0, 2 * most)).unwrap_or_default();
+        ahead - i64::try_from(most).unwrap_or_default()
     }
 }

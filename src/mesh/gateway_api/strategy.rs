@@ -94,14 +94,17 @@ pub(super) fn bare(app: &App, route: &Value) -> Value {
     changed
 }
 
-/// Why the strategy cannot be written into the route, as a sentence.
-pub(super) fn impossible(app: &App, route: &Value) -> Option<String> {
+/// Why the strategy cannot be written into the route, which is `bare` without it, as a sentence.
+pub(super) fn impossible(app: &App, bare: &Value, route: &Value) -> Option<String> {
     if app.mirror.canary() > 0 && app.mirror < Weight::FULL && !knows_share(app, route) {
         return Some(
             "this cluster's HTTPRoutes copy all requests or none (Gateway API before 1.2 knows no percent); leave \
              analysis.mirrorWeight out"
                 .to_owned(),
         );
+    }
+    if is_plain(app) {
+        return limits(app, rules::all(bare)).err();
     }
     with_split(app, &NOBODY, Split::of(probe(app)), route, true).err()
 }
@@ -112,8 +115,20 @@ fn probe(app: &App) -> Weight {
     if app.affinity.is_some() { half } else { Weight::FULL }
 }
 
-/// The canary's share that the route shows; `None` when it is not what any split would be.
-pub(super) fn shown(app: &App, route: &Value) -> Option<Weight> {
+/// Whether the strategy is weights alone, so that no rule is ever inserted. A pass looks at its route several times, and
+/// this way it need not be rendered to be understood.
+fn is_plain(app: &App) -> bool {
+    app.matches.is_empty() && app.affinity.is_none()
+}
+
+/// The canary's share that the route shows, which is `bare` without the strategy; `None` when it is not what any split would
+/// be.
+pub(super) fn shown(app: &App, bare: &Value, route: &Value) -> Option<Weight> {
+    if is_plain(app) && rules::ours(app, route).count() == rules::ours(app, bare).count() {
+        let mut kinds = rules::ours(app, route);
+        let Some(Rule::Split(weight)) = kinds.next() else { return None };
+        return kinds.all(|rule| rule == Rule::Split(weight)).then_some(weight);
+    }
     let seen = skeleton(app, route);
     let of = |(rule, _): &(Rule, String)| match rule {
         Rule::Split(weight) => Some(*weight),
