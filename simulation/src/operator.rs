@@ -8,7 +8,6 @@ use crate::door::Door;
 use crate::kubelet;
 use jiff::SignedDuration;
 use kube::Client;
-use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::reflector;
 use kube::runtime::reflector::store::Writer;
@@ -178,7 +177,7 @@ impl Operator {
         let resource = self.watches[kind].name;
         let concerned = self.concerns(resource, &name, object);
         if concerned {
-            self.context.news.tell(NAMESPACE, NAME);
+            self.context.news.tell(&canary());
         }
         concerned
     }

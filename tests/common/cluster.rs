@@ -91,8 +91,6 @@ pub(crate) struct Operator {
     templates: Writer<MetricTemplate>,
     providers: Writer<AlertProvider>,
     pub(crate) deliveries: Deliveries,
-    /// The revision that the caches show.
-    seen: Option<u64>,
 }
 
 impl Cluster {
