@@ -22,7 +22,7 @@ const OBJECTS: usize = 4000;
 const PATIENCE: Duration = Duration::from_mins(4);
 
 /// A mere name with its version, and the room that a table of them has in reserve.
-const MOST: f64 = 512.0;
+const MOST: f64 = 768.0;
 
 /// The kinds that every cluster has many of.
 const KINDS: [&str; 5] = ["deployments", "services", "httproutes", "configmaps", "secrets"];

@@ -60,8 +60,8 @@ pub(crate) struct Cluster {
     pub(crate) leadership: Leadership,
     /// What the flags say of alerts; a restart takes them up.
     pub(crate) alerts: AlertSettings,
-    /// The revision to which the rest of the cluster has reacted.
-    reacted: Cell<Option<u64>>,
+    /// The revision to which the rest of the cluster has reacted, and whether it counted pods then.
+    reacted: Cell<Option<(u64, bool)>>,
     /// What other flags say; a restart takes them up.
     always: fn(&mut Settings),
     deployments: DeploymentController,
@@ -247,14 +247,14 @@ impl Cluster {
     /// The rest of the cluster does what it would have done by now.
     pub(crate) fn react(&self) {
         // Nothing but a change makes it do anything.
-        if self.reacts && self.reacted.get() != Some(self.server.revision()) {
+        if self.reacts && self.reacted.get() != Some((self.server.revision(), self.counts)) {
             self.deployments.settle(&self.server);
             self.daemon_sets.settle(&self.server);
             if self.counts {
                 settle_endpoints(&self.server);
             }
             accept_routes(&self.server, GATEWAY);
-            self.reacted.set(Some(self.server.revision()));
+            self.reacted.set(Some((self.server.revision(), self.counts)));
         }
     }
 
