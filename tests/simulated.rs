@@ -130,9 +130,11 @@ async fn s7_an_instance_with_an_old_record_undoes_nothing() {
     cluster.react();
     cluster.forget();
     other.refresh(&cluster.server);
-    let error = other.pass(old).await.unwrap_err();
+    let error = other.pass(old.clone()).await.unwrap_err();
     assert!(matches!(error, Error::Supersede(_)), "{error}");
     assert_eq!(cluster.server.writes(), [], "the old record says that nothing is to be recorded");
+    // Seed 1000485: it asked that again and again, until its watch showed the new record.
+    other.pass(old).await.unwrap();
 }
 
 /// A new Canary has no status, so what was decided on its predecessor was recorded in it.
@@ -239,4 +241,23 @@ async fn s3_a_primary_that_was_edited_is_not_what_it_was_given() {
     let all: Vec<_> =
         records.iter().map(|record| record["data"]["template"]["spec"]["containers"][0]["image"].clone()).collect();
     assert!(all.contains(&"web:evil".into()), "it served, by a name of its own: {all:?}");
+}
+
+/// Seed 1001311: beside a primary that was left behind, the target's pods had begun with other configs than those on record,
+/// and nobody knew.
+#[tokio::test(start_paused = true)]
+async fn s3_pods_beside_a_primary_that_was_left_are_started_anew() {
+    let mut cluster = configs::with_configs().await;
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    cluster.edit(CANARIES, NAME, |canary| canary["metadata"]["finalizers"] = Value::Null);
+    cluster.delete_canary();
+    cluster.edit(DEPLOYMENTS, "web-primary", |primary| primary["metadata"]["ownerReferences"] = Value::Null);
+    cluster.server.collect_garbage();
+    cluster.edit(DEPLOYMENTS, NAME, |target| target["spec"]["replicas"] = 3.into());
+    cluster.put(CANARIES, app::canary());
+    assert!(cluster.settle_until(|cluster| cluster.phase() == "Progressing").await);
+    assert_eq!(cluster.status()["canaryPods"], "Stale");
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Succeeded");
 }

@@ -8,7 +8,8 @@ use crate::door::Door;
 use crate::kubelet;
 use jiff::SignedDuration;
 use kube::Client;
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
 use kube::runtime::reflector;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
@@ -123,7 +124,7 @@ impl Operator {
         self.view.retain(|(kind, _), _| *kind != name);
         watch.store.apply(Event::Init);
         for object in &objects {
-            watch.store.apply(Event::InitApply(parse(object)));
+            watch.store.apply(Event::InitApply(dynamic(object)));
         }
         watch.store.apply(Event::InitDone);
         for object in objects {
@@ -167,8 +168,8 @@ impl Operator {
         let name = app::text(object, "/metadata/name").to_owned();
         let key = (watch.name, name.clone());
         watch.store.apply(match &change.after {
-            Some(object) => Event::Apply(parse(object)),
-            None => Event::Delete(parse(object)),
+            Some(object) => Event::Apply(dynamic(object)),
+            None => Event::Delete(dynamic(object)),
         });
         match &change.after {
             Some(object) => drop(self.view.insert(key, Arc::clone(object))),
@@ -286,6 +287,18 @@ fn is_watched(kind: GroupVersionResource, object: &Value) -> bool {
 
 fn canary() -> NamespacedName {
     NamespacedName::new(NAMESPACE, NAME)
+}
+
+/// What `serde` would make of it by way of copies that are thrown away.
+fn dynamic(object: &Value) -> DynamicObject {
+    let data = object.as_object().into_iter().flatten();
+    let data = data.filter(|(field, _)| !["apiVersion", "kind", "metadata"].contains(&field.as_str()));
+    let [api_version, kind] = ["/apiVersion", "/kind"].map(|field| app::text(object, field).to_owned());
+    DynamicObject {
+        types: Some(TypeMeta { api_version, kind }),
+        metadata: parse(&object["metadata"]),
+        data: data.map(|(field, value)| (field.clone(), value.clone())).collect(),
+    }
 }
 
 fn parse<T: serde::de::DeserializeOwned>(object: &Value) -> T {

@@ -260,9 +260,10 @@ impl Intent<'_> {
     }
 }
 
-/// Whether a Canary still is what was read or written last.
+/// Whether a Canary still is what was read or written last. What it is instead is remembered: otherwise the passes that follow
+/// would ask the same again, one after the other, until the watch shows it.
 pub(super) async fn still_newest(context: &Context, lane: Lane, key: &Key, canary: &Canary) -> Result<(), Error> {
-    let now = context.read(lane, key).await?;
+    let now = context.look_up(lane, key).await?;
     let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
     if version == canary.resource_version().as_deref() { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
 }

@@ -333,7 +333,9 @@ fn news<'a>(state: &State, target: &'a TargetSeen) -> News<'a> {
 /// replaces the pods of another template, but not those of other configs.
 fn stale(state: &State, target: &TargetSeen) -> bool {
     let pods = target.replicas > 0 || target.pods.total > 0;
-    let changed = state.target.as_ref().is_some_and(|fence| !fence.configs.agree(&target.configs));
+    // Of a target beside a primary that was left behind nobody knows what its pods began with.
+    let unknown = |fence: &Target| fence.generation == LEFT_OVER && !target.configs.0.is_empty();
+    let changed = state.target.as_ref().is_some_and(|fence| unknown(fence) || !fence.configs.agree(&target.configs));
     pods && changed
 }
 

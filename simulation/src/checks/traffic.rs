@@ -25,7 +25,12 @@ impl Checks {
                 if primary + canary != 100 {
                     wrong.push(format!("S1: {primary} and {canary} are not a hundred"));
                 }
-                if !recorded.iter().any(|record| record.weight == canary) {
+                // Who is not told whether its record is the newest takes traffic away all the same: that is safe, and who
+                // knows better puts it right.
+                let known = self.records.iter().any(|record| record.weight == canary);
+                let is_late_retreat = known && canary < was.canary();
+                self.route_by_user |= is_late_retreat && !recorded.iter().any(|record| record.weight == canary);
+                if !is_late_retreat && !recorded.iter().any(|record| record.weight == canary) {
                     let weights: Vec<_> = recorded.iter().map(|record| record.weight).collect();
                     wrong.push(format!("S7: {canary} is applied, but {weights:?} is on record"));
                 }
