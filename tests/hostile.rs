@@ -177,18 +177,6 @@ const HARM: [Harm; 7] = [
         },
         says: "Ready True",
     },
-    Harm {
-        what: "a route of ten thousand rules",
-        does: |cluster| {
-            let rule = json!({"backendRefs": [{"name": "legacy", "port": 80}]});
-            let more = |route: &mut Value| {
-                let rules = route["spec"]["rules"].as_array_mut().expect("it has rules");
-                rules.extend(vec![rule.clone(); 10_000]);
-            };
-            cluster.server.update(HTTP_ROUTES, NAMESPACE, "bad", more).expect("the route is there");
-        },
-        says: "Stalled True RouteUnusable",
-    },
 ];
 
 fn canary(cluster: &Processes, edit: impl FnMut(&mut Value)) {
