@@ -10,6 +10,7 @@ use serde_json::json;
 use serin_testing::{ALERT_PROVIDERS, CANARIES, METRIC_TEMPLATES};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -117,10 +118,20 @@ async fn a_chat_with_an_unknown_certificate_is_told_nothing() {
     });
     cluster.put(ALERT_PROVIDERS, provider);
     cluster.edit_spec(|spec| spec["analysis"]["alerts"] = json!([{"name": "chat", "providerRef": {"name": "chat"}}]));
+    cluster.listens = false;
     cluster.deploy("web:2");
-    cluster.settle().await;
-    assert_eq!((cluster.phase().as_str(), server.requests()), ("Succeeded", 0));
-    assert!(
-        cluster.operator.context.metrics.encode().contains(r#"serin_alerts_total{channel="generic",outcome="failed"}"#)
-    );
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 10).await);
+    let counts = |cluster: &Cluster| cluster.operator.context.metrics.encode();
+    let is_told = |cluster: &Cluster| counts(cluster).lines().any(|line| line == "serin_alerts_waiting 0");
+    // It is tried three times.
+    for _ in 0..1000 {
+        if is_told(&cluster) {
+            break;
+        }
+        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(5))).await.unwrap();
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    assert!(is_told(&cluster));
+    assert_eq!(server.requests(), 0);
+    assert!(counts(&cluster).contains(r#"serin_alerts_total{channel="generic",outcome="failed"}"#));
 }
