@@ -6,7 +6,7 @@ use common::app::{self, NAME, NAMESPACE};
 use common::cluster::Cluster;
 use common::process::{Processes, Replica, phase, rests};
 use serde_json::{Value, json};
-use serin_testing::{CANARIES, DEPLOYMENTS, HTTP_ROUTES};
+use serin_testing::{ApiServer, CANARIES, DEPLOYMENTS, HTTP_ROUTES};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -214,12 +214,17 @@ async fn what_is_wrong_with_one_canary_is_said_and_costs_nobody_else_anything() 
         assert!(began.elapsed() < Duration::from_secs(32), "{what}: the good one took {:?}", began.elapsed());
         cluster.until("the good one is at rest", rests).await;
         assert!(conditions(&cluster, "bad").contains(says), "{what}");
-        // What somebody wrote into the status of one that is well stays until there is something to record.
-        if says != "Ready True" {
-            let bytes =
-                cluster.server.get(CANARIES, NAMESPACE, "bad").expect("it is there")["status"].to_string().len();
-            assert!(bytes < LARGEST_STATUS, "{what}: the status has {bytes} bytes");
+        if says == "Ready True" {
+            // What somebody has put into a status stays until there is something new to say.
+            cluster.deploy_to("bad", "web:2");
+            let succeeded = |server: &ApiServer| {
+                let bad = server.get(CANARIES, NAMESPACE, "bad");
+                bad.is_some_and(|bad| bad["status"]["phase"] == "Succeeded" && bad["status"]["canaryPods"] == "Down")
+            };
+            cluster.until("the bad one is promoted, too", succeeded).await;
         }
+        let bytes = cluster.server.get(CANARIES, NAMESPACE, "bad").expect("it is there")["status"].to_string().len();
+        assert!(bytes < LARGEST_STATUS, "{what}: the status has {bytes} bytes");
     }
 }
 

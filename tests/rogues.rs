@@ -23,7 +23,8 @@ const READ_AT_MOST: usize = 24 * 1024 * 1024;
 /// How long one of them is waited for.
 const LIMIT: Duration = Duration::from_secs(2);
 
-#[tokio::test]
+/// On several threads, as `serin run` is: who keeps one of them busy is cut off by another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_prometheus_that_means_harm_is_cut_off() {
     let asked = ALL.map(async |harm| {
         let rogue = Rogue::start(harm.clone(), 200);
@@ -33,18 +34,9 @@ async fn a_prometheus_that_means_harm_is_cut_off() {
         assert!(began.elapsed() < LIMIT * 30, "{harm:?} took {:?}", began.elapsed());
         let why = answer.expect_err("none of them gives a number").to_string();
         assert!(why.len() < 400 && why.contains(&rogue.address), "{harm:?}: {why}");
-        assert!(is_cut_off(&harm, &rogue, 1), "{harm:?}: {} bytes", rogue.sent());
-        format!("{harm:?}: {}", why.replace(&rogue.address, "it"))
+        assert!(rogue.sent() < READ_AT_MOST, "{harm:?}: {} bytes", rogue.sent());
     });
-    let told = join_all(asked).await;
-    let sentences: std::collections::BTreeSet<_> = told.iter().filter_map(|line| line.split_once(": ")).collect();
-    assert_eq!(sentences.len(), ALL.len(), "{told:#?}");
-}
-
-/// Whether no more was read than the limits allow. Interim answers (1xx) are skipped by the HTTP library without a count: they
-/// are cut off by time alone, and nothing of them is kept.
-fn is_cut_off(harm: &Harm, rogue: &Rogue, attempts: usize) -> bool {
-    matches!(harm, Harm::Interim) || rogue.sent() < READ_AT_MOST * attempts
+    join_all(asked).await;
 }
 
 #[tokio::test]
@@ -126,7 +118,7 @@ async fn a_chat_that_means_harm_is_cut_off_and_delays_nobody() {
         let began = cluster.clock.now();
         while !is_told(&cluster) {
             real_time(Duration::from_millis(5)).await;
-            tokio::time::advance(Duration::from_millis(100)).await;
+            tokio::time::advance(Duration::from_millis(500)).await;
             // Three alerts, each with three attempts of five seconds, and five seconds between them.
             let took = cluster.clock.now().duration_since(began);
             assert!(took < SignedDuration::from_secs(3 * 21), "{harm:?} took {took:?}");

@@ -473,11 +473,10 @@ async fn who_is_not_sure_that_it_leads_asks_nobody() {
     cluster.restart();
     inbox.take();
     // It ends in the middle of a question, which is given up.
-    let took = cluster
-        .pass_during(Duration::from_secs(3), |_| {
-            lease.send_replace(Some(Instant::now()));
-        })
-        .await;
+    let end = |_: &Cluster| {
+        lease.send_replace(Some(Instant::now()));
+    };
+    let took = cluster.pass_during(Duration::from_secs(3), end).await;
     assert!(took < SignedDuration::from_secs(5), "{took:?}");
     assert_eq!(inbox.take().len(), 1);
     let writes = cluster.server.writes().len();
