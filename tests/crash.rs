@@ -42,6 +42,9 @@ const LONG_ENOUGH: u64 = 25;
 /// Passes that an instance makes which is not sure any more: more than it takes to try everything once.
 const UNSURE_PASSES: usize = 3;
 
+/// What the user does, and what it has to lead to before anything else happens.
+type Act = (fn(&Cluster), Reached);
+
 /// A rollout, or another turn in the life of a Canary.
 struct Story {
     name: &'static str,
@@ -49,7 +52,7 @@ struct Story {
     like: &'static [&'static str],
     begin: fn() -> LocalBoxFuture<'static, Cluster>,
     /// What the user does, one after the other: each when the one before has led to what is named, or to rest.
-    acts: &'static [(fn(&Cluster), Reached)],
+    acts: &'static [Act],
     /// What the writes on the way are held against.
     looks: Looks,
 }
@@ -904,7 +907,7 @@ fn affinity() -> Value {
 /// Copies go where the gateway can make them.
 async fn copying() -> Cluster {
     let mut cluster = Cluster::with_app().await;
-    cluster.always(|settings| settings.gateway_metrics = "application".to_owned());
+    cluster.always(|settings| "application".clone_into(&mut settings.gateway_metrics));
     cluster
         .put(CANARIES, canary_with(&json!({"stepWeights": null, "iterations": 2, "mirror": true, "mirrorWeight": 25})));
     cluster.settle().await;

@@ -81,7 +81,9 @@ async fn a_stop_waits_for_no_pass_that_has_not_begun() {
         server.get(CANARIES, NAMESPACE, name).is_some_and(|canary| canary["status"]["canaryPods"] == "Down")
     };
     cluster.until("all are at rest", |server| names.iter().all(|name| rests(server, name))).await;
-    names.iter().for_each(|name| cluster.deploy_to(name, "web:2"));
+    for name in &names {
+        cluster.deploy_to(name, "web:2");
+    }
     cluster.until("somebody is asked", |_| !nowhere.arrived().is_empty()).await;
     sleep(Duration::from_secs(5)).await;
 

@@ -139,7 +139,7 @@ struct Harm {
     says: &'static str,
 }
 
-const HARM: [Harm; 7] = [
+const HARM: [Harm; 6] = [
     Harm {
         what: "a spec of a megabyte",
         does: |cluster| spec(cluster, |spec| spec["analysis"]["interval"] = "x".repeat(MEGABYTE).into()),

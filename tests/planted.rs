@@ -74,7 +74,7 @@ async fn what_is_secret_is_seen_by_those_whom_it_is_for_and_nobody_else() {
 
     let letters = format!("{:?}", everybody.arrived());
     let sent = letters + &heard.lock().unwrap().join("\n");
-    let stored: Vec<_> = server.requests().into_iter().filter(|request| request.is_write()).collect();
+    let stored: Vec<_> = server.requests().into_iter().filter(serin_testing::Request::is_write).collect();
     let is_copy = |body: &Value| body["kind"] == "Secret";
     let copies: String =
         stored.iter().filter(|write| is_copy(&write.body)).map(|write| write.body.to_string()).collect();
@@ -184,12 +184,12 @@ async fn serve(server: ApiServer) -> (String, Heard) {
     let answer = move |request: Request| {
         let (server, heard) = (server.clone(), noting.clone());
         async move {
-            let (head, body) = request.into_parts();
-            heard.lock().unwrap().push(format!("{:?}", head.headers.get("authorization")));
+            let (parts, body) = request.into_parts();
+            heard.lock().unwrap().push(format!("{:?}", parts.headers.get("authorization")));
             let Ok(body) = to_bytes(body, 16 * 1024 * 1024).await else {
                 return StatusCode::BAD_REQUEST.into_response();
             };
-            let request = http::Request::from_parts(head, kube::client::Body::from(body.to_vec()));
+            let request = http::Request::from_parts(parts, kube::client::Body::from(body.to_vec()));
             match server.oneshot(request).await {
                 Ok(response) => response.map(Body::new),
                 Err(_) => StatusCode::BAD_GATEWAY.into_response(),

@@ -42,7 +42,7 @@ impl Unknown {
                 let (acceptor, counted) = (acceptor.clone(), Arc::clone(&counted));
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                    let mut request = [0; 65536];
+                    let mut request = vec![0; 65536];
                     if stream.read(&mut request).await.is_ok_and(|length| length > 0) {
                         counted.fetch_add(1, Ordering::SeqCst);
                         let head =

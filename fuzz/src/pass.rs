@@ -8,14 +8,15 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kube::api::DynamicObject;
-use kube::core::{ApiResource, DeserializeGuard, GroupVersionKind};
+use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use serin::api::MetricTemplate;
 use serin::controller::lease::Leadership;
 use serin::controller::{
-    AlertSettings, AllowedHosts, Cache, Clock, Context, Egress, Network, Settings, Tenancy, reconcile, slim,
+    AlertSettings, AllowedHosts, Cache, Clock, Context, Egress, NamespacedName, Network, Settings, Store, Tenancy,
+    reconcile,
 };
 use serin::domain::Answer;
 use serin::metrics::Query;
@@ -68,12 +69,12 @@ async fn run(bytes: &[u8]) {
         // What no API server would take is not there.
         let _ = server.put(kind, object);
     }
-    let mut operator = Operator::start(&server, clock);
+    let operator = Operator::start(&server, clock);
     let mut quiet = 0;
     for _ in 0..PASSES {
         let before = server.revision();
         operator.pass(&server).await;
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         quiet = if server.revision() == before { quiet + 1 } else { 0 };
     }
     assert!(quiet > 0, "it writes for ever: {:?}", server.writes().last());
@@ -86,7 +87,7 @@ async fn run(bytes: &[u8]) {
 /// Puts something at one place of an object, all places being counted through.
 fn put_something(object: &mut Value, place: usize, what: u8) {
     let mut places = vec![];
-    pointers(object, String::new(), &mut places);
+    pointers(object, "", &mut places);
     // Where it is and what it is called has to stay, or there is nothing to look at.
     places.retain(|place| !["", "/metadata", "/metadata/name", "/metadata/namespace"].contains(&place.as_str()));
     let Some(pointer) = places.get(place.wrapping_mul(7) % places.len().max(1)) else { return };
@@ -95,15 +96,15 @@ fn put_something(object: &mut Value, place: usize, what: u8) {
     }
 }
 
-fn pointers(value: &Value, here: String, places: &mut Vec<String>) {
+fn pointers(value: &Value, here: &str, places: &mut Vec<String>) {
     let children: Vec<(String, &Value)> = match value {
         Value::Object(map) => map.iter().map(|(key, value)| (key.replace('/', "~1"), value)).collect(),
         Value::Array(list) => list.iter().enumerate().map(|(place, value)| (place.to_string(), value)).collect(),
         _ => vec![],
     };
-    places.push(here.clone());
+    places.push(here.to_owned());
     for (key, value) in children {
-        pointers(value, format!("{here}/{key}"), places);
+        pointers(value, &format!("{here}/{key}"), places);
     }
 }
 
@@ -148,20 +149,17 @@ fn something(what: u8, found: &Value) -> Value {
 
 struct Operator {
     context: Arc<Context>,
-    writers: Vec<(GroupVersionResource, ApiResource, Writer<DynamicObject>)>,
+    stores: Vec<(GroupVersionResource, Arc<Store>)>,
     _templates: Writer<MetricTemplate>,
 }
 
 impl Operator {
     fn start(server: &ApiServer, clock: Clock) -> Self {
         let mut cache = Cache::default();
-        let watched = KINDS.into_iter().skip(1).map(|(name, kind)| {
+        let watched = KINDS.map(|(name, kind)| {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(name.group, name.version, kind));
-            let writer = Writer::new(resource.clone());
-            cache.add(resource.clone(), writer.as_reader());
-            (name, resource, writer)
+            (name, cache.add(resource))
         });
-        let writers = watched.collect();
         let templates = Writer::default();
         let (client, leadership) =
             (Client::new(server.clone(), NAMESPACE), Leadership::lasting(Duration::from_hours(24)));
@@ -169,28 +167,19 @@ impl Operator {
         let reader = templates.as_reader();
         let mut context = Context::new(client, egress(), settings(), leadership, metrics, cache, reader, clock);
         context.network = Arc::new(AllWell);
-        Self { context: Arc::new(context), writers, _templates: templates }
+        Self { context: Arc::new(context), stores: watched.into(), _templates: templates }
     }
 
     /// One pass over what the API server holds now. That it fails is as good as anything.
-    async fn pass(&mut self, server: &ApiServer) {
-        for (name, resource, writer) in &mut self.writers {
-            writer.apply_watcher_event(&Event::Init);
-            for object in server.list(*name, None) {
-                let Ok(mut object) = serde_json::from_value::<DynamicObject>(object) else { continue };
-                slim(&mut object);
-                object.types = Some(kube::core::TypeMeta {
-                    api_version: resource.api_version.clone(),
-                    kind: resource.kind.clone(),
-                });
-                writer.apply_watcher_event(&Event::InitApply(object));
-            }
-            writer.apply_watcher_event(&Event::InitDone);
+    async fn pass(&self, server: &ApiServer) {
+        for (name, store) in &self.stores {
+            let objects = server.list(*name, None).into_iter().filter_map(|object| serde_json::from_value(object).ok());
+            let all = [Event::Init].into_iter().chain(objects.map(Event::InitApply)).chain([Event::InitDone]);
+            all.for_each(|event: Event<DynamicObject>| drop(store.apply(event)));
         }
         for canary in server.list(CANARIES, None) {
-            if let Ok(guard) = serde_json::from_value::<DeserializeGuard<_>>(canary) {
-                let _ = Box::pin(reconcile(Arc::new(guard), Arc::clone(&self.context))).await;
-            }
+            let name = canary["metadata"]["name"].as_str().unwrap_or_default();
+            let _ = Box::pin(reconcile(&NamespacedName::new(NAMESPACE, name), &self.context)).await;
         }
     }
 }
@@ -228,6 +217,8 @@ fn settings() -> Settings {
         query_timeout: Duration::from_secs(1),
         config_tracking: false,
         concurrency: 1,
+        api_concurrency: 4,
+        query_concurrency: 4,
         webhook_concurrency: 1,
         allowed_egress: AllowedHosts::default(),
         tenancy: Tenancy::default(),

@@ -307,7 +307,7 @@ fn parse<T: serde::de::DeserializeOwned>(object: &Value) -> T {
 
 /// What is due within a millisecond is due with it.
 fn requeue(after: Duration) -> Time {
-    u64::try_from(after.as_millis()).unwrap_or(u64::MAX) + u64::from(after.subsec_nanos() % 1_000_000 > 0)
+    u64::try_from(after.as_millis()).unwrap_or(u64::MAX) + u64::from(!after.subsec_nanos().is_multiple_of(1_000_000))
 }
 
 /// Never used: what is asked of others goes through the door. One is enough, as clients are slow to make.

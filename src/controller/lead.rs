@@ -79,7 +79,7 @@ pub async fn lead(
                 }
                 // A write may still be on its way, so the Lease is not given back but ends by itself.
                 End::Overdue => {
-                    tracing::warn!(seconds = PASSES_END.as_secs(), "passes did not end in time after the stop")
+                    tracing::warn!(seconds = PASSES_END.as_secs(), "passes did not end in time after the stop");
                 }
             }
         }

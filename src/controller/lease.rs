@@ -92,7 +92,7 @@ impl Leadership {
     /// Returns when this process leads for the first time; never, when it gives up before.
     pub async fn begun(mut self) {
         if self.expiry.wait_for(Option::is_some).await.is_err() {
-            pending().await
+            pending::<()>().await;
         }
     }
 

@@ -42,6 +42,11 @@ const ATTEMPTS: usize = 3;
 /// # Errors
 /// When the API server says no, or nothing. What was recorded stays, and the next pass goes on from there.
 pub async fn reconcile(name: &NamespacedName, context: &Context) -> Result<Option<Duration>, Error> {
+    // Thousands may wait for something at the same time: what each holds meanwhile shall be small.
+    Box::pin(one(name, context)).await
+}
+
+async fn one(name: &NamespacedName, context: &Context) -> Result<Option<Duration>, Error> {
     let key = key_of(name);
     let canary = match context.canary(&key) {
         Some(Ok(canary)) => canary,

@@ -118,7 +118,7 @@ impl Connection {
     }
 
     fn answer(&mut self, harm: &Harm, status: u16) {
-        let _ = self.stream.read(&mut [0; 65536]);
+        let _ = self.stream.read(&mut vec![0; 65536]);
         let mut head = |more: &str| self.send(format!("HTTP/1.1 {status} Whatever\r\n{more}").as_bytes());
         match harm {
             Harm::Silence => {
@@ -128,15 +128,15 @@ impl Connection {
             }
             Harm::Flood => {
                 head("connection: close\r\n\r\n");
-                self.for_ever(&[b'x'; 65536]);
+                self.for_ever(&vec![b'x'; 65536]);
             }
             Harm::Announced => {
                 head(&format!("content-length: {}\r\n\r\n", u64::MAX));
-                self.for_ever(&[b'x'; 65536]);
+                self.for_ever(&vec![b'x'; 65536]);
             }
             Harm::Chunk => {
                 head("transfer-encoding: chunked\r\n\r\nFFFFFFFFFFFFFFF\r\n");
-                self.for_ever(&[b'x'; 65536]);
+                self.for_ever(&vec![b'x'; 65536]);
             }
             Harm::Headers => {
                 head("");
