@@ -21,8 +21,9 @@ const OBJECTS: usize = 4000;
 /// Longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(4);
 
-/// A mere name with its version, and the room that a table of them has in reserve.
-const MOST: f64 = 768.0;
+/// In bytes. It is some 300, as `docs/memory.md` says; the rest is what an allocator does not give back, which differs from run
+/// to run by a few mebibytes. An object that is kept whole takes several times as much.
+const MOST: f64 = 1024.0;
 
 /// The kinds that every cluster has many of.
 const KINDS: [&str; 5] = ["deployments", "services", "httproutes", "configmaps", "secrets"];
@@ -227,15 +228,17 @@ async fn memory(objects: usize) -> [f64; 2] {
 async fn what_no_canary_is_about_costs_next_to_nothing() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let objects = std::env::var("SERIN_FOOTPRINT_OBJECTS").map_or(OBJECTS, |text| text.parse().unwrap());
-    let [[empty, _], [full, peak]] = [memory(0).await, memory(objects).await];
-    let all = u32::try_from(objects * KINDS.len()).unwrap();
-    let each = (full - empty) / f64::from(all);
+    // What a list takes while it is read does not grow with its length, so it is in both.
+    let few = objects / 4;
+    let [[small, _], [large, peak]] = [memory(few).await, memory(objects).await];
+    let more = u32::try_from((objects - few) * KINDS.len()).unwrap();
+    let each = (large - small) / f64::from(more);
     let mebi = |bytes: f64| bytes / 1024.0 / 1024.0;
     println!(
-        "{all} objects: {:.1} MiB, of which {:.1} without them, so {each:.0} bytes each; at most {:.1} MiB",
-        mebi(full),
-        mebi(empty),
-        mebi(peak)
+        "{objects} of each kind: {:.1} MiB, at most {:.1} MiB; {few}: {:.1} MiB; so {each:.0} bytes each",
+        mebi(large),
+        mebi(peak),
+        mebi(small)
     );
     assert!(each < MOST, "{each:.0} bytes each");
 }

@@ -161,10 +161,10 @@ impl Context {
     ///
     /// # Errors
     /// When the API server does not answer, or says no. What is not known is not taken for missing.
-    pub(super) async fn complete(&self, claim: &Claim) -> Result<(), Error> {
+    pub(super) async fn complete(&self, lane: Lane, claim: &Claim) -> Result<(), Error> {
         let stubs = self.cache.stubs(claim);
         let reads = stubs.iter().map(async |key| {
-            let found = self.fetch(Lane::Work, key).await?;
+            let found = self.fetch(lane, key).await?;
             self.cache.complete(key, found);
             Ok(())
         });

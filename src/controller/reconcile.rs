@@ -53,7 +53,9 @@ async fn one(name: &NamespacedName, context: &Context) -> Result<Option<Duration
         Some(Err(broken)) => return Ok(pass_over(context, &key, &broken)),
         None => return Ok(None),
     };
-    context.complete(&Claim::of(&canary)).await?;
+    let serves = canary.status.as_ref().is_some_and(|status| status.canary_weight > 0);
+    let lane = if serves { Lane::Retreat } else { Lane::Work };
+    context.complete(lane, &Claim::of(&canary)).await?;
     let (rollout, plan) = match understand(context, &canary) {
         Ok(understood) => understood,
         Err(invalid) => return refuse(context, &canary, "InvalidSpec", &invalid.to_string()).await,
