@@ -18,7 +18,7 @@ demo: cluster-up install ## Roll out a good version and a bad one on a real clus
 	source e2e/cluster/env.sh && cargo run --quiet --package serin-e2e --bin demo
 
 .PHONY: test
-test: lint unit simulate e2e ## All that CI checks
+test: lint unit e2e ## All that CI checks
 
 .PHONY: lint
 lint: ## Format, clippy, documentation, charts, scripts
