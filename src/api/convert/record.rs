@@ -43,7 +43,7 @@ pub fn record(
     let summary = summary(&decision.state, &progress, waiting.as_ref(), decision.waiting.as_ref());
     // A round that failed ends the rollout, but its count is worth keeping.
     let failed_checks =
-        if matches!(phase, Phase::Failed { .. }) { old.failed_checks + outcome.map_or(0, failures) } else { failed };
+        if matches!(phase, Phase::Failed { .. }) { old.failed_checks.saturating_add(outcome.map_or(0, failures)) } else { failed };
 
     CanaryStatus {
         observed_generation: generation,
