@@ -40,6 +40,25 @@ simulate: ## Rollouts with everything going wrong, in virtual time
 	cargo run --quiet --release --locked --package serin-simulation -- \
 		$(if $(SEED),--seed $(SEED),--from $(FROM) --seeds $(SEEDS) --seconds $(LIMIT))
 
+# FLAGS go to the benchmark, like FLAGS="--canaries 5000 --interval 60s"; bench/run.sh load --help lists them.
+.PHONY: bench
+bench: ## A thousand canaries at rest and rolled out at once, on a bare API server
+	bench/run.sh load $(FLAGS)
+
+.PHONY: bench-retreat
+bench-retreat: ## How long a retreat takes when everything else goes wrong
+	bench/run.sh retreat --canaries 500 $(FLAGS)
+
+.PHONY: bench-smoke
+bench-smoke: ## The benchmark with five canaries: whether its claims hold, and not how fast
+	bench/run.sh load --canaries 5 --interval 1s --idle 10s --pod-start 100ms --serin-flag=--drain-delay=1s $(FLAGS)
+
+SOAK_MINUTES ?= 60
+.PHONY: soak
+soak: ## Rollouts without end, with faults; fails when something grows
+	bench/run.sh soak --time $(SOAK_MINUTES)m --canaries 40 --interval 1s --steps 3 --step-weight 20 --pod-start 100ms \
+	  --serin-flag=--drain-delay=1s --serin-flag=--route-grace-period=2s $(FLAGS)
+
 # SECONDS_EACH says how long each of the targets runs; TARGET=… runs one of them.
 SECONDS_EACH ?= 60
 .PHONY: fuzz

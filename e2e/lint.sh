@@ -13,8 +13,8 @@ charts() {
 }
 
 scripts() {
-  for script in e2e/*.sh e2e/cluster/*.sh fuzz/*.sh .ci/run; do bash -n "$script"; done
-  ! command -v shellcheck >/dev/null || shellcheck -x e2e/*.sh e2e/cluster/*.sh fuzz/*.sh .ci/run
+  for script in e2e/*.sh e2e/cluster/*.sh bench/*.sh fuzz/*.sh .ci/run; do bash -n "$script"; done
+  ! command -v shellcheck >/dev/null || shellcheck -x e2e/*.sh e2e/cluster/*.sh bench/*.sh fuzz/*.sh .ci/run
 }
 
 step "format" cargo fmt --all --check

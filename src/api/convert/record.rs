@@ -42,8 +42,11 @@ pub fn record(
     let progress = progress(plan, &decision.state);
     let summary = summary(&decision.state, &progress, waiting.as_ref(), decision.waiting.as_ref());
     // A round that failed ends the rollout, but its count is worth keeping.
-    let failed_checks =
-        if matches!(phase, Phase::Failed { .. }) { old.failed_checks.saturating_add(outcome.map_or(0, failures)) } else { failed };
+    let failed_checks = if matches!(phase, Phase::Failed { .. }) {
+        old.failed_checks.saturating_add(outcome.map_or(0, failures))
+    } else {
+        failed
+    };
 
     CanaryStatus {
         observed_generation: generation,
