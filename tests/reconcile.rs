@@ -986,6 +986,29 @@ async fn a_version_that_was_not_promoted_does_not_get_the_traffic_by_a_deletion(
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_app_that_was_left_on_its_primary_is_handed_back_by_its_next_canary() {
+    let mut cluster = Cluster::new().await;
+    cluster.put(DEPLOYMENTS, app::deployment("web:1"));
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    cluster.deploy("web:2");
+    cluster.delete_canary();
+    cluster.settle().await;
+    cluster.server.collect_garbage();
+    assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"], json!({"app": "web-primary"}));
+
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    assert_eq!((cluster.phase(), cluster.image("web-primary")), ("Succeeded".into(), "web:2".into()));
+    cluster.delete_canary();
+    assert!(cluster.settle_until(|cluster| cluster.find(CANARIES, NAME).is_none()).await, "{}", cluster.story());
+    assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"], json!({"app": NAME}));
+    assert_eq!(cluster.backends(), "web 1");
+    cluster.server.collect_garbage();
+    assert_eq!(cluster.left(), ["deployments/web", "httproutes/web", "services/web"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deletion_in_the_middle_of_an_analysis_takes_the_traffic_back() {
     let mut cluster = Cluster::at_rest().await;
     cluster.deploy("web:2");

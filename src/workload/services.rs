@@ -41,7 +41,7 @@ pub(super) fn apex(app: &App, selector: &Selector, target: &Value, traffic: Traf
         (_, None) => own(app, found, &app.service, wanted.clone(), &ports(app, target), &app.metadata.apex),
         (Traffic::Untouched, Some(users)) => users.clone(),
         (Traffic::Split(_), Some(users)) => adopted(users, wanted, &primary),
-        (Traffic::Target, Some(users)) => given_back(users),
+        (Traffic::Target, Some(users)) => given_back(users, wanted, &primary),
     };
     object::set_switched(&mut service, switched);
     service
@@ -63,18 +63,15 @@ fn adopted(users: &Value, wanted: &Value, primary: &Value) -> Value {
     service
 }
 
-fn given_back(users: &Value) -> Value {
+fn given_back(users: &Value, target: &Value, primary: &Value) -> Value {
+    let original = object::get(users, &["metadata", "annotations", ORIGINAL]);
+    let original = original.and_then(|text| serde_json::from_str(text.as_str()?).ok());
+    // One that a Canary before has left on the primary has no other to go back to, and the primary goes.
+    let is_left = || object::get(users, &["spec", "selector"]) == Some(primary);
     let mut service = users.clone();
-    let annotations = service.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
-    let Some(annotations) = annotations else { return service };
-    let original = annotations.remove(ORIGINAL).and_then(|text| serde_json::from_str(text.as_str()?).ok());
-    if annotations.is_empty()
-        && let Some(metadata) = service["metadata"].as_object_mut()
-    {
-        metadata.remove("annotations");
-    }
-    if let Some(original) = original {
-        object::set(&mut service, &["spec", "selector"], original);
+    object::remove_metadata(&mut service, "annotations", &[ORIGINAL]);
+    if let Some(selector) = original.or_else(|| is_left().then(|| target.clone())) {
+        object::set(&mut service, &["spec", "selector"], selector);
     }
     service
 }
