@@ -3,6 +3,7 @@
 //! Invariant: an object is changed by starting from what was found. Fields that the API server or somebody else
 //! added stay, and nothing is written when nothing of ours differs.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -62,7 +63,7 @@ pub fn checksum(value: &Value) -> String {
 }
 
 fn digest(value: &Value, bytes: usize) -> String {
-    let mut canonical = String::new();
+    let mut canonical = Vec::new();
     write_canonical(value, &mut canonical);
     Sha256::digest(canonical).iter().take(bytes).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -70,31 +71,34 @@ fn digest(value: &Value, bytes: usize) -> String {
     })
 }
 
-fn write_canonical(value: &Value, text: &mut String) {
+fn write_canonical(value: &Value, text: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
-            let mut keys: Vec<_> = map.iter().filter(|(_, value)| !value.is_null()).collect();
-            keys.sort_by_key(|(key, _)| *key);
-            text.push('{');
-            for (key, value) in keys {
-                let _ = write!(text, "{}:", Value::from(key.as_str()));
+            let mut entries: Vec<_> = map.iter().filter(|(_, value)| !value.is_null()).collect();
+            entries.sort_by_key(|(key, _)| *key);
+            text.push(b'{');
+            for (key, value) in entries {
+                write_json(key, text);
+                text.push(b':');
                 write_canonical(value, text);
-                text.push(',');
+                text.push(b',');
             }
-            text.push('}');
+            text.push(b'}');
         }
         Value::Array(list) => {
-            text.push('[');
+            text.push(b'[');
             for value in list {
                 write_canonical(value, text);
-                text.push(',');
+                text.push(b',');
             }
-            text.push(']');
+            text.push(b']');
         }
-        plain => {
-            let _ = write!(text, "{plain}");
-        }
+        plain => write_json(plain, text),
     }
+}
+
+fn write_json(value: &(impl Serialize + ?Sized), text: &mut Vec<u8>) {
+    serde_json::to_writer(text, value).expect("a text or a plain value can be written to memory");
 }
 
 /// `found` with `part` at `field`, replaced as a whole when it does not cover what is wanted, or when something else

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use serin::controller::{Context, Error, NamespacedName, Network, Settings, reconcile, retry};
+use serin::controller::{Context, Error, NamespacedName, Network, Settings, reconcile, retry, timed};
 use serin::domain::{Answer, Unknown};
 use serin::metrics::Query;
 use serin_testing::{CANARIES, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, HTTP_ROUTES, Request, SECRETS, SERVICES};
@@ -388,4 +388,14 @@ async fn a_pass_that_is_turned_away_comes_back_when_the_api_server_asks_for_no_m
     cluster.wait(10).await;
     cluster.settle().await;
     assert_eq!(cluster.phase(), "Succeeded");
+}
+
+/// Thousands of passes may wait at the same time. Each is a future, whose parts have room of their own while they are needed.
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_waits_is_small() {
+    let cluster = Cluster::with_app().await;
+    let name = NamespacedName::new(NAMESPACE, NAME);
+    let pass = timed(&name, &cluster.operator.context);
+    let size = size_of_val(&pass);
+    assert!(size <= 2048, "{size} bytes");
 }

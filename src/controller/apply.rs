@@ -17,6 +17,7 @@ use crate::workload::{self, Replicas, Selector, Wanted};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -67,7 +68,7 @@ impl Intent<'_> {
     /// Leads traffic away that is to leave the canary, or may have to: of a route that was written without an answer nobody
     /// knows what it says.
     pub(super) async fn retreat(&self) -> Result<(), Error> {
-        if is_retreat(self.rollout, self.plan, self.state, self.found) {
+        if is_retreat(self.plan, self.state, self.found) {
             return self.route().await.map_err(|error| match error {
                 // Somebody undoes it each time: to be quick would not help.
                 Error::Keep(_) => error,
@@ -84,18 +85,14 @@ impl Intent<'_> {
         let Rollout { mesh, routed, .. } = self.rollout;
         let wanted = rollout::wanted(self.state, self.state.traffic(self.plan));
         for (place, key) in self.rollout.routes().iter().enumerate() {
-            let with = |found: Option<&Value>| {
-                let mut all = self.found.routes.clone();
-                all[place] = found.cloned();
-                all
-            };
+            let all = self.found.routes();
             let render = |found: Option<&Value>| {
-                let rendered = mesh.render(routed, &wanted, &with(found)).swap_remove(place);
+                let rendered = mesh.render(routed, &wanted, &replaced(&all, place, found)).swap_remove(place);
                 Ok(rendered.map(|object| self.handed_on(object)))
             };
             let writes = |found: Option<&Value>| {
-                let less = leads_away(self.rollout, self.plan, self.state, &with(found));
-                if less { Lane::Retreat } else { Lane::Work }
+                let routing = mesh.observe(routed, &replaced(&all, place, found));
+                if leads_away(self.plan, self.state, &routing) { Lane::Retreat } else { Lane::Work }
             };
             self.converge_by((Lane::Retreat, writes), key, self.found.routes[place].as_ref(), render).await?;
         }
@@ -119,7 +116,7 @@ impl Intent<'_> {
     async fn primary(&self, target: &Value) -> Result<(), Error> {
         let Some(revision) = self.state.primary_revision() else { return Ok(()) };
         let record = self.context.cache.get(&self.rollout.record(revision));
-        let template = record.as_ref().and_then(workload::recorded_template);
+        let template = record.as_deref().and_then(workload::recorded_template);
         let wanted = Wanted { revision, template: template.as_ref(), replicas: self.replicas() };
         let render = |found: Option<&Value>| {
             let primary = self.rollout.workload.primary(&self.rollout.app, target, found, wanted);
@@ -157,7 +154,7 @@ impl Intent<'_> {
         self.converge(&self.rollout.service(""), self.found.apex.as_ref(), render).await
     }
 
-    async fn scale(&self, target: &Value) -> Result<(), Error> {
+    async fn scale(&self, target: &Arc<Value>) -> Result<(), Error> {
         let scale = self.state.scale(self.plan, self.now);
         let render = |found: Option<&Value>| Ok(found.map(|found| self.rollout.workload.scaled(found, scale)));
         self.converge(&self.rollout.target(), Some(target), render).await
@@ -199,7 +196,7 @@ impl Intent<'_> {
     pub(super) async fn converge(
         &self,
         key: &Key,
-        found: Option<&Value>,
+        found: Option<&Arc<Value>>,
         render: impl Fn(Option<&Value>) -> Result<Option<Value>, Error>,
     ) -> Result<(), Error> {
         self.converge_by((Lane::Work, |_: Option<&Value>| Lane::Work), key, found, render).await
@@ -210,21 +207,21 @@ impl Intent<'_> {
         &self,
         (reads, writes): (Lane, impl Fn(Option<&Value>) -> Lane),
         key: &Key,
-        found: Option<&Value>,
+        found: Option<&Arc<Value>>,
         render: impl Fn(Option<&Value>) -> Result<Option<Value>, Error>,
     ) -> Result<(), Error> {
         // What this pass itself has written is newer than what it looked at.
         let mut found = self.context.cache.newer(key, found.cloned());
         // A retreat needs no look: what it was rendered from is refused if it is old.
-        if self.context.cache.is_doubtful(key) && writes(found.as_ref()) != Lane::Retreat {
-            found = self.context.look_up(reads, key).await?;
+        if self.context.cache.is_doubtful(key) && writes(found.as_deref()) != Lane::Retreat {
+            found = self.context.look_up(reads, key).await?.map(Arc::new);
         }
         for _ in 0..ATTEMPTS {
-            let Some(wanted) = render(found.as_ref())? else { return Ok(()) };
-            if found.as_ref() == Some(&wanted) {
+            let Some(wanted) = render(found.as_deref())? else { return Ok(()) };
+            if found.as_deref() == Some(&wanted) {
                 return Ok(());
             }
-            let lane = writes(found.as_ref());
+            let lane = writes(found.as_deref());
             let asked = self.newest.get_or_try_init(|| self.still_newest(lane));
             in_time(lane, async { asked.await.copied() }).await?;
             let written = match &found {
@@ -241,7 +238,7 @@ impl Intent<'_> {
                 Ok(_) => return Err(Error::Keep(key.to_string())),
                 Err(error) if error.is_conflict() => {
                     in_time(lane, self.still_newest(lane)).await?;
-                    found = self.context.look_up(lane, key).await?;
+                    found = self.context.look_up(lane, key).await?.map(Arc::new);
                 }
                 Err(error) => {
                     if error.is_unheard() {
@@ -280,14 +277,25 @@ async fn in_time(lane: Lane, asked: impl Future<Output = Result<(), Error>>) -> 
 }
 
 /// Whether traffic is to leave the canary that is still led there, by the record or by somebody else.
-pub(super) fn is_retreat(rollout: &Rollout, plan: &Plan, state: &State, found: &Found) -> bool {
-    leads_away(rollout, plan, state, &found.routes)
+pub(super) fn is_retreat(plan: &Plan, state: &State, found: &Found) -> bool {
+    leads_away(plan, state, &found.routing)
 }
 
-/// The same, of these routes.
-fn leads_away(rollout: &Rollout, plan: &Plan, state: &State, routes: &[Option<Value>]) -> bool {
-    let shown = match rollout.mesh.observe(&rollout.routed, routes) {
-        Routing::Split(weight, _) => weight,
+/// Objects with another one in the place of one of them.
+fn replaced<'object>(
+    all: &[Option<&'object Value>],
+    place: usize,
+    object: Option<&'object Value>,
+) -> Vec<Option<&'object Value>> {
+    let mut all = all.to_vec();
+    all[place] = object;
+    all
+}
+
+/// The same, of routes that lead so.
+fn leads_away(plan: &Plan, state: &State, routing: &Routing) -> bool {
+    let shown = match routing {
+        Routing::Split(weight, _) => *weight,
         Routing::Mixed => Weight::FULL,
         Routing::Missing | Routing::Whole(_) | Routing::Unusable(_) => Weight::ZERO,
     };

@@ -98,7 +98,7 @@ impl Cache {
     }
 
     /// The newest known version of an object.
-    pub fn get(&self, key: &Key) -> Option<Value> {
+    pub fn get(&self, key: &Key) -> Option<Arc<Value>> {
         let store = self.store(key)?;
         store.value(&store.get(&key.namespace, &key.name)?)
     }
@@ -119,9 +119,15 @@ impl Cache {
     }
 
     /// All objects of a kind that a mark leads to, as the watch shows them, by name.
-    pub(super) fn marked(&self, kind: &str, mark: &str) -> Vec<Value> {
+    pub(super) fn marked(&self, kind: &str, mark: &str) -> Vec<Arc<Value>> {
         let stores = self.stores.get(kind).into_iter().flat_map(Scoped::all);
         stores.flat_map(|store| store.marked(mark)).collect()
+    }
+
+    /// The names of the same.
+    pub(super) fn marked_names(&self, kind: &str, mark: &str) -> Vec<String> {
+        let stores = self.stores.get(kind).into_iter().flat_map(Scoped::all);
+        stores.flat_map(|store| store.marked_names(mark)).collect()
     }
 
     /// The objects that a Canary may be about and of which nothing is known but that they are there.
@@ -177,7 +183,7 @@ impl Cache {
 
     /// The newer of what a pass has looked at and what this process has written since. What else the watch has shown since
     /// is not meant: what was rendered from an older one must meet with a conflict.
-    pub(super) fn newer(&self, key: &Key, found: Option<Value>) -> Option<Value> {
+    pub(super) fn newer(&self, key: &Key, found: Option<Arc<Value>>) -> Option<Arc<Value>> {
         let Some(store) = self.store(key) else { return found };
         match (store.written(&key.namespace, &key.name), found) {
             (Some((ours, _)), Some(found)) if version(&found) >= ours.version() => Some(found),

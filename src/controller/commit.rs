@@ -8,6 +8,7 @@ use super::error::Error;
 use super::lanes::Lane;
 use super::observe::{self, Found};
 use super::rollout::{Rollout, records};
+use super::store::Kept;
 use crate::api::{Canary, CanaryStatus};
 use crate::domain::{Revision, State, Target};
 use crate::object;
@@ -23,15 +24,20 @@ pub(super) const FINALIZER: &str = "serin.dev/finalizer";
 /// Records kept besides those in use, so that a person can look at what ran before.
 const SPARE_RECORDS: usize = 3;
 
-/// The Canary with Serin's finalizer, or without it.
+/// Whether Serin's finalizer is there.
+pub(super) fn is_held(canary: &Canary) -> bool {
+    canary.finalizers().iter().any(|name| name == FINALIZER)
+}
+
+/// Puts Serin's finalizer to the Canary, or takes it away; answers with the Canary if it was another one.
 pub(super) async fn finalizer(
     context: &Context,
     rollout: &Rollout,
     canary: &Canary,
     present: bool,
-) -> Result<Canary, Error> {
-    if canary.finalizers().iter().any(|name| name == FINALIZER) == present {
-        return Ok(canary.clone());
+) -> Result<Option<Box<Canary>>, Error> {
+    if is_held(canary) == present {
+        return Ok(None);
     }
     let found = as_object(rollout, canary)?;
     let mut finalizers: Vec<_> = canary.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
@@ -41,7 +47,9 @@ pub(super) async fn finalizer(
     let mut wanted = found.clone();
     object::set(&mut wanted, &["metadata", "finalizers"], finalizers.into());
     let changed = context.change(Lane::Work, &rollout.key, &found, &wanted).await?;
-    serde_json::from_value(changed).map_err(|source| Error::Decode { object: rollout.key.to_string(), source })
+    serde_json::from_value(changed)
+        .map(Some)
+        .map_err(|source| Error::Decode { object: rollout.key.to_string(), source })
 }
 
 /// The Canary as an object like any other.
@@ -73,7 +81,11 @@ pub(super) async fn versions(context: &Context, rollout: &Rollout, state: &State
 }
 
 fn is_on_record(context: &Context, rollout: &Rollout, revision: &Revision) -> bool {
-    context.cache.get(&rollout.record(revision)).is_some_and(|record| object::owned_by(&record, &rollout.uid))
+    context.cache.kept(&rollout.record(revision)).is_some_and(|record| is_ours(rollout, &record))
+}
+
+fn is_ours(rollout: &Rollout, record: &Kept) -> bool {
+    record.holder().is_some_and(|holder| holder.uid == rollout.uid)
 }
 
 /// Puts a version on record, with what the record is about: a record that is there can be carried out.
@@ -86,8 +98,8 @@ async fn version(
     generation: i64,
 ) -> Result<(), Error> {
     let key = rollout.record(revision);
-    match context.cache.get(&key) {
-        Some(record) if object::owned_by(&record, &rollout.uid) => return Ok(()),
+    match context.cache.kept(&key) {
+        Some(record) if is_ours(rollout, &record) => return Ok(()),
         // Neither the record nor the copies that it names will stay.
         Some(_) => return Err(Error::Inherit(key.to_string())),
         None => {}
@@ -102,9 +114,10 @@ async fn version(
 
 /// Makes the copies anew that somebody deleted, as far as what they held can still be seen.
 pub(super) async fn copies(context: &Context, rollout: &Rollout, state: &State, found: &Found) -> Result<(), Error> {
+    let Some(seen) = found.version.as_ref().filter(|seen| !seen.configs.is_empty()) else { return Ok(()) };
     let versions = [state.promoted.as_ref(), state.target.as_ref().map(|target| &target.revision)];
     for revision in versions.into_iter().flatten() {
-        if let (Some(seen), Some(record)) = (&found.version, context.cache.get(&rollout.record(revision))) {
+        if let Some(record) = context.cache.get(&rollout.record(revision)) {
             configs::restore(context, rollout, &workload::recorded_configs(&record), seen).await?;
         }
     }
@@ -117,11 +130,13 @@ pub(super) async fn status(
     lane: Lane,
     canary: &Canary,
     status: CanaryStatus,
-) -> Result<Canary, Error> {
+) -> Result<Box<Canary>, Error> {
+    let mut canary = Box::new(canary.clone());
     if canary.status.as_ref() == Some(&status) {
-        return Ok(canary.clone());
+        return Ok(canary);
     }
-    context.replace_status(lane, &Canary { status: Some(status), ..canary.clone() }).await
+    canary.status = Some(status);
+    context.replace_status(lane, canary).await
 }
 
 /// Deletes old records that nothing refers to, oldest first, and the copies of configs that no record in use and no pod of
@@ -143,13 +158,17 @@ fn unused(context: &Context, rollout: &Rollout, state: &State) -> Vec<Key> {
     let versions = [state.promoted.as_ref(), state.target.as_ref().map(|target| &target.revision)];
     let in_use: Vec<_> = versions.into_iter().flatten().map(|revision| rollout.record(revision)).collect();
     let copies = configs::unused(context, rollout, in_use.iter().filter_map(|key| context.cache.get(key)));
-    let in_use: Vec<_> = in_use.into_iter().map(|key| key.name).collect();
+    let names = context.cache.marked_names(&records().kind, uid);
+    let is_spare = |name: &str| !in_use.iter().any(|key| key.name == name);
+    let excess = names.iter().filter(|name| is_spare(name)).count().saturating_sub(SPARE_RECORDS);
+    if excess == 0 {
+        return copies;
+    }
     let mut spare = context.cache.marked(&records().kind, uid);
-    spare.retain(|record| !in_use.iter().any(|name| record["metadata"]["name"] == *name));
+    spare.retain(|record| record["metadata"]["name"].as_str().is_some_and(is_spare));
     // Not every kind counts its generations.
     let age = |record: &Value| record["metadata"]["creationTimestamp"].as_str().map(str::to_owned);
     spare.sort_by_key(|record| (age(record), record["revision"].as_i64()));
-    let excess = spare.len().saturating_sub(SPARE_RECORDS);
     let records = spare.into_iter().take(excess).map(|record| Key {
         resource: records(),
         name: record["metadata"]["name"].as_str().unwrap_or_default().to_owned(),

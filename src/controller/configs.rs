@@ -20,7 +20,7 @@ use kube::api::{DynamicObject, ObjectMeta, PartialObjectMeta};
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a slim ConfigMap holds the checksum of what it was.
 const CHECKSUM: &str = "checksum";
@@ -192,25 +192,28 @@ pub(super) async fn restore(
 
 /// The copies that neither the primary nor any of `records` refers to; none while pods of the primary are of an older
 /// template than its newest.
-pub(super) fn unused(context: &Context, rollout: &Rollout, records: impl Iterator<Item = Value>) -> Vec<Key> {
+pub(super) fn unused(context: &Context, rollout: &Rollout, records: impl Iterator<Item = Arc<Value>>) -> Vec<Key> {
     let Some(primary) = context.cache.get(&rollout.primary()) else { return vec![] };
     let pods = rollout.workload.pods(&primary);
     if !pods.current || pods.total > pods.updated {
         return vec![];
     }
-    let template = rollout.workload.template(&primary).into_owned();
-    let templates = records.filter_map(|record| recorded_template(&record)).chain([template]);
-    let in_use: BTreeSet<Config> = templates.flat_map(|template| references(&template).into_keys()).collect();
     let target = context.cache.get(&rollout.target());
     let owners = [Some(&rollout.app.owner), target.as_ref().map(|target| &target["metadata"])];
     let owners: Vec<_> = owners.into_iter().flatten().filter_map(|owner| owner["uid"].as_str()).collect();
     // One with two owners is found twice.
     let names = |kind: Kind| -> BTreeSet<String> {
-        let copies = owners.iter().flat_map(|owner| context.cache.marked(kind.as_str(), owner));
-        copies.filter_map(|copy| copy["metadata"]["name"].as_str().map(str::to_owned)).collect()
+        owners.iter().flat_map(|owner| context.cache.marked_names(kind.as_str(), owner)).collect()
     };
     let copies = Kind::ALL.into_iter().flat_map(|kind| names(kind).into_iter().map(move |name| Config { kind, name }));
-    copies.filter(|copy| !in_use.contains(copy)).map(|copy| rollout.config(&copy)).collect()
+    let mut copies: Vec<_> = copies.collect();
+    if !copies.is_empty() {
+        let template = rollout.workload.template(&primary).into_owned();
+        let templates = records.filter_map(|record| recorded_template(&record)).chain([template]);
+        let in_use: BTreeSet<Config> = templates.flat_map(|template| references(&template).into_keys()).collect();
+        copies.retain(|copy| !in_use.contains(copy));
+    }
+    copies.iter().map(|copy| rollout.config(copy)).collect()
 }
 
 /// Gives the copies that a primary uses to `heir`, with which they are to go from now on.

@@ -24,6 +24,7 @@ use crate::api::{AlertProvider, Canary, Defaults, MetricTemplate};
 use crate::domain::Answer;
 use crate::metrics::Query;
 use crate::telemetry::Metrics;
+use futures::TryFutureExt;
 use futures::future::join_all;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams};
@@ -272,16 +273,15 @@ impl Context {
     ///
     /// # Errors
     /// When leadership is not certain, or the API server says no; a conflict when the Canary has changed.
-    pub async fn replace_status(&self, lane: Lane, canary: &Canary) -> Result<Canary, Error> {
-        let key = canary_key(canary);
+    pub async fn replace_status(&self, lane: Lane, mut canary: Box<Canary>) -> Result<Box<Canary>, Error> {
+        let key = canary_key(&*canary);
         let api: Api<Canary> = Api::namespaced(self.client.clone(), &key.namespace);
         let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
         // What is left of these would be taken for a wish to have no others.
-        let mut canary = canary.clone();
         canary.metadata.managed_fields = None;
-        let record = || api.replace_status(&key.name, &parameters, &canary);
+        let record = || api.replace_status(&key.name, &parameters, &canary).map_ok(Box::new);
         let mut canary = self.write(lane, "record", &key, record).await?;
-        slim_canary(&mut canary);
+        slim_canary(&mut *canary);
         self.cache.recorded(&key, &canary);
         Ok(canary)
     }
@@ -332,7 +332,8 @@ impl Context {
         self.lanes.paused()
     }
 
-    /// Gives any call to the API server its place and its deadline, and its failure a name.
+    /// Gives any call to the API server its place and its deadline, and its failure a name. A call is large, and a pass has
+    /// many in it of which none may be under way: each has room of its own while it is.
     async fn call<T, Call: Future<Output = Result<T, kube::Error>>>(
         &self,
         lane: Lane,
@@ -340,7 +341,7 @@ impl Context {
         key: &Key,
         send: impl Fn() -> Call,
     ) -> Result<T, Error> {
-        self.lanes.call(lane, || CALL_LIMIT, send).await.map_err(|refusal| named(refusal, verb, key))
+        Box::pin(self.lanes.call(lane, || CALL_LIMIT, send)).await.map_err(|refusal| named(refusal, verb, key))
     }
 
     /// The same for a write, which must not be on its way longer than leadership is certain.
@@ -352,7 +353,7 @@ impl Context {
         send: impl Fn() -> Call,
     ) -> Result<T, Error> {
         let limit = || CALL_LIMIT.min(self.leadership.remaining());
-        self.lanes.call(lane, limit, send).await.map_err(|refusal| named(refusal, verb, key))
+        Box::pin(self.lanes.call(lane, limit, send)).await.map_err(|refusal| named(refusal, verb, key))
     }
 
     /// Waits until every watch has listed its objects once, and lets the passes begin: in each scope by itself, so that

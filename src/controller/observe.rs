@@ -12,21 +12,24 @@ use super::rollout::Rollout;
 use super::scaling::{self, Scaling};
 use super::{configs, orders};
 use crate::api::Canary;
-use crate::domain::{Primary, Revision, TargetSeen, World};
+use crate::domain::{Primary, Revision, Routing, TargetSeen, World};
 use crate::object;
 use crate::workload::configs::Version;
 use crate::workload::{self, REVISION, Selector};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The objects that a rollout is about, as they are.
 pub(super) struct Found {
-    pub(super) target: Option<Value>,
-    pub(super) primary: Option<Value>,
-    pub(super) apex: Option<Value>,
-    pub(super) versions: [Option<Value>; 2],
-    pub(super) routes: Vec<Option<Value>>,
+    pub(super) target: Option<Arc<Value>>,
+    pub(super) primary: Option<Arc<Value>>,
+    pub(super) apex: Option<Arc<Value>>,
+    pub(super) versions: [Option<Arc<Value>>; 2],
+    pub(super) routes: Vec<Option<Arc<Value>>>,
+    /// Where these lead.
+    pub(super) routing: Routing,
     /// What counts the pods of primary and canary, for a target that does not itself.
-    pub(super) counts: [Option<Value>; 2],
+    pub(super) counts: [Option<Arc<Value>>; 2],
     /// The autoscalers; nothing when the Canary names none.
     pub(super) scaling: Option<Scaling>,
     /// The label that tells the versions apart; an error when the target has none, nothing without a target.
@@ -35,11 +38,21 @@ pub(super) struct Found {
     pub(super) version: Option<Version>,
 }
 
+impl Found {
+    /// The routes, as a mesh reads them.
+    pub(super) fn routes(&self) -> Vec<Option<&Value>> {
+        self.routes.iter().map(Option::as_deref).collect()
+    }
+}
+
 /// Everything that is known without asking anybody.
 pub(super) fn look(context: &Context, rollout: &Rollout) -> Found {
     let get = |key| context.cache.get(&key);
     let target = get(rollout.target());
+    let routes: Vec<_> = rollout.routes().into_iter().map(get).collect();
+    let objects: Vec<_> = routes.iter().map(Option::as_deref).collect();
     Found {
+        routing: rollout.mesh.observe(&rollout.routed, &objects),
         selector: target.as_ref().map(|target| rollout.workload.selector(&rollout.app, target)),
         version: target.as_ref().map(|target| configs::look(context, rollout, target)),
         target,
@@ -47,7 +60,7 @@ pub(super) fn look(context: &Context, rollout: &Rollout) -> Found {
         primary: get(rollout.primary()),
         apex: get(rollout.service("")),
         versions: [get(rollout.service("-primary")), get(rollout.service("-canary"))],
-        routes: rollout.routes().into_iter().map(get).collect(),
+        routes,
         counts: ["-primary", "-canary"].map(|suffix| get(rollout.count(suffix)?)),
     }
 }
@@ -88,7 +101,6 @@ pub(super) fn usable(rollout: &Rollout, found: &Found) -> Result<(), workload::E
 pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, canary: &Canary) -> World {
     let workload = rollout.workload;
     let [of_primary, of_canary] = &found.counts;
-    let routing = rollout.mesh.observe(&rollout.routed, &found.routes);
     let selector = found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
     // Without its scaler the target cannot be rolled out as it was meant.
     let misfit = found.scaling.as_ref().and_then(|scaling| scaling.fits.as_ref().err()).map(ToString::to_string);
@@ -104,15 +116,15 @@ pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, canary:
             generation: workload.generation(target),
             uid: object::get(target, &["metadata", "uid"]).and_then(Value::as_str).unwrap_or_default().to_owned(),
             replicas: workload.replicas(target),
-            pods: workload.counted(target, of_canary.as_ref()),
+            pods: workload.counted(target, of_canary.as_deref()),
         }),
         primary: found.primary.as_ref().map(|primary| Primary {
             revision: selector.map(|selector| primary_revision(rollout, primary, selector)),
-            pods: workload.counted(primary, of_primary.as_ref()),
+            pods: workload.counted(primary, of_primary.as_deref()),
             most: found.scaling.as_ref().map(|scaling| scaling.most(rollout)),
         }),
         apex_on_primary: selector
-            .is_some_and(|selector| workload.apex_on_primary(selector, found.apex.as_ref(), &routing)),
-        routing,
+            .is_some_and(|selector| workload.apex_on_primary(selector, found.apex.as_deref(), &found.routing)),
+        routing: found.routing.clone(),
     }
 }

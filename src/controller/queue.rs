@@ -13,6 +13,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+/// How long after something has happened the pass begins: what belongs together, as a write of ours, the gateway's answer to it
+/// and what the watches show of both, then leads to one pass and not to one each.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// After how long a pass is taken again that ended by a bug in it.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
 
@@ -43,7 +47,7 @@ pub(super) async fn run<Pass>(
             Some(Ok((name, next))) = passes.join_next(), if !passes.is_empty() => {
                 turns.end(name, next.map(|after| Instant::now() + after.min(LONGEST_WAIT)));
             }
-            Some(name) = wakes.next() => turns.wake(name, Instant::now()),
+            Some(name) = wakes.next() => turns.wake(name, Instant::now() + MOMENT),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
         }
     }
@@ -96,10 +100,10 @@ impl Turns {
         Some(name)
     }
 
-    /// A pass has ended; the next one is due then, or at once if something has happened meanwhile.
+    /// A pass has ended; the next one is due then, or in a moment if something has happened meanwhile.
     fn end(&mut self, name: NamespacedName, next: Option<Instant>) {
         let again = self.turns.remove(&name) == Some(Turn::RunningAgain);
-        if let Some(at) = if again { Some(Instant::now()) } else { next } {
+        if let Some(at) = if again { Some(Instant::now() + MOMENT) } else { next } {
             self.set(name, at);
         }
     }
@@ -225,7 +229,7 @@ mod tests {
         stop.send(()).unwrap();
         let stopped = Instant::now();
         task.await.unwrap();
-        assert_eq!(stopped.elapsed(), Duration::from_millis(500));
+        assert_eq!(stopped.elapsed(), MOMENT + Duration::from_millis(500), "of a pass that began after a moment");
         assert_eq!(*began.lock().unwrap(), at(&[0], "web"));
     }
 

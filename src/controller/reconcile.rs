@@ -42,51 +42,54 @@ const ATTEMPTS: usize = 3;
 /// # Errors
 /// When the API server says no, or nothing. What was recorded stays, and the next pass goes on from there.
 pub async fn reconcile(name: &NamespacedName, context: &Context) -> Result<Option<Duration>, Error> {
-    // Thousands may wait for something at the same time: what each holds meanwhile shall be small.
+    // Thousands may wait for something at the same time: what each holds meanwhile shall be small, so every part of a pass
+    // has room of its own, and has it only while it is under way.
     Box::pin(one(name, context)).await
 }
 
 async fn one(name: &NamespacedName, context: &Context) -> Result<Option<Duration>, Error> {
     let key = key_of(name);
     let canary = match context.canary(&key) {
-        Some(Ok(canary)) => canary,
+        Some(Ok(canary)) => Box::new(canary),
         Some(Err(broken)) => return Ok(pass_over(context, &key, &broken)),
         None => return Ok(None),
     };
     let serves = canary.status.as_ref().is_some_and(|status| status.canary_weight > 0);
     let lane = if serves { Lane::Retreat } else { Lane::Work };
-    context.complete(lane, &Claim::of(&canary)).await?;
-    let (rollout, plan) = match understand(context, &canary) {
+    Box::pin(context.complete(lane, &Claim::of(&canary))).await?;
+    let understood = Rollout::new(context, &canary).and_then(|rollout| {
+        let found = observe::look(context, &rollout);
+        Ok((plan(context, &canary, &rollout, &found)?, rollout, found))
+    });
+    let (plan, rollout, found) = match understood {
         Ok(understood) => understood,
-        Err(invalid) => return refuse(context, &canary, "InvalidSpec", &invalid.to_string()).await,
+        Err(invalid) => return Box::pin(refuse(context, &canary, "InvalidSpec", &invalid.to_string())).await,
     };
-    if canary.metadata.deletion_timestamp.is_some() && !canary.finalizers().iter().any(|name| name == commit::FINALIZER)
-    {
+    if canary.metadata.deletion_timestamp.is_some() && !commit::is_held(&canary) {
         return Ok(None);
     }
     if let Some(taken) = contest::taken(context, &rollout, &canary) {
-        return give_way(context, &rollout, &canary, &taken).await;
+        return Box::pin(give_way(context, &rollout, &canary, &taken)).await;
     }
     let now = context.clock.now();
     let state = match api::state(canary.status.as_ref(), now) {
         Ok(state) => state,
         Err(_) if canary.metadata.deletion_timestamp.is_some() => State::kept(now),
-        Err(invalid) => return refuse(context, &canary, "InvalidStatus", &invalid.to_string()).await,
+        Err(invalid) => return Box::pin(refuse(context, &canary, "InvalidStatus", &invalid.to_string())).await,
     };
     let pass = Pass { context, rollout: &rollout, plan: &plan };
-    Box::pin(pass.run(canary, &state)).await
+    Box::pin(pass.run(canary, &state, found)).await
 }
 
-fn understand(context: &Context, canary: &Canary) -> Result<(Rollout, Plan), InvalidSpec> {
-    let rollout = Rollout::new(context, canary)?;
+/// What a spec asks for.
+fn plan(context: &Context, canary: &Canary, rollout: &Rollout, found: &Found) -> Result<Plan, InvalidSpec> {
     let plan = api::plan(&canary.spec, &context.defaults());
     let plan = match plan.and_then(|plan| references(context, canary).map(|()| plan)) {
         // A deletion must not wait for an edit; handing the app back needs nothing that can be wrong here.
         Err(_) if canary.metadata.deletion_timestamp.is_some() => api::farewell(&context.defaults()),
         plan => plan?,
     };
-    let primary = context.cache.get(&rollout.primary());
-    let pauses = primary.is_some_and(|primary| rollout.workload.pauses(&primary));
+    let pauses = found.primary.as_ref().is_some_and(|primary| rollout.workload.pauses(primary));
     if pauses && plan.selective && canary.metadata.deletion_timestamp.is_none() {
         return Err(InvalidSpec::Other(
             "spec.analysis.match: the primary may lose all its pods while it is updated, and with match the other requests \
@@ -94,7 +97,7 @@ fn understand(context: &Context, canary: &Canary) -> Result<(Rollout, Plan), Inv
                 .to_owned(),
         ));
     }
-    Ok((rollout, if pauses { plan.vacating_primary() } else { plan }))
+    Ok(if pauses { plan.vacating_primary() } else { plan })
 }
 
 /// Whether everything that the spec refers to may be referred to.
@@ -132,7 +135,9 @@ struct Known<'a> {
     /// Whether the version's Secrets could be read; what could not holds the rollout up, and nothing else.
     read: Result<(), Error>,
     /// The Canary as it is then.
-    canary: Canary,
+    canary: Box<Canary>,
+    /// What was seen, if nothing was waited for since.
+    found: Option<Found>,
     /// The right to take its time; a pass that takes traffic back has none, and does not need it.
     _slot: Option<Slot<'a>>,
 }
@@ -141,32 +146,37 @@ struct Known<'a> {
 struct Done {
     found: Found,
     /// As it was recorded.
-    canary: Canary,
+    canary: Box<Canary>,
     next: Decision,
+    /// Traffic went back before anything else was done.
+    retreats: bool,
 }
 
 impl Pass<'_> {
-    async fn run(self, canary: Canary, state: &State) -> Result<Option<Duration>, Error> {
+    async fn run(self, canary: Box<Canary>, state: &State, found: Found) -> Result<Option<Duration>, Error> {
         let Self { context, rollout, plan } = self;
         let deleted = canary.metadata.deletion_timestamp.is_some();
-        let mut due = match self.due(&canary, state) {
+        let mut due = match self.due(&canary, state, &found) {
             Ok(due) => due,
-            Err(unusable) => return refuse(context, &canary, "InvalidTarget", &unusable.to_string()).await,
+            Err(unusable) => return Box::pin(refuse(context, &canary, "InvalidTarget", &unusable.to_string())).await,
         };
         let about = due.about.take();
-        let stuck = due.retreat && self.catch_up(&canary, state).await?;
-        let known = Box::pin(self.learn(canary, state, due, stuck)).await?;
-        let Known { answers, read, canary, _slot } = known;
+        let stuck = due.retreat && Box::pin(self.catch_up(&canary, state, &found)).await?;
+        let found = if due.retreat { None } else { Some(found) };
+        let known = Box::pin(self.learn(canary, state, due, found, stuck)).await?;
+        let Known { answers, read, canary, found, _slot } = known;
         let read_version = canary.resource_version();
-        let Done { found, canary, next } = Box::pin(self.decide(canary, state, &answers, &about)).await?;
+        let Done { found, canary, next, retreats } =
+            Box::pin(self.decide(canary, state, found, &answers, &about)).await?;
         let now = context.clock.now();
         let newest = OnceCell::new_with((canary.resource_version() != read_version).then_some(()));
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now, newest };
-        let acted = intent.carry_out().await;
-        let recorded = commit::versions(context, rollout, &next.state, &found).await;
-        tell::tell(context, rollout, &canary, &next.notes, &answers).await;
+        let acted = Box::pin(intent.carry_out()).await;
+        let recorded =
+            if retreats { Box::pin(commit::versions(context, rollout, &next.state, &found)).await } else { Ok(()) };
+        Box::pin(tell::tell(context, rollout, &canary, &next.notes, &answers)).await;
         acted?;
-        orders::clear(context, rollout, &canary, &next.state).await?;
+        Box::pin(orders::clear(context, rollout, &canary, &next.state)).await?;
         recorded?;
         match read {
             // The next check is due all the same, and a deletion waits for nothing.
@@ -174,32 +184,30 @@ impl Pass<'_> {
                 let due = next.wake.map(|at| until(at, context.clock.now()));
                 Err(Error::Unread { source: Box::new(source), due })
             }
-            Err(_) | Ok(()) => self.finish(&canary, &next, &found).await,
+            Err(_) | Ok(()) => Box::pin(self.finish(&canary, &next, &found)).await,
         }
     }
 
-    fn due(&self, canary: &Canary, state: &State) -> Result<Due, workload::Error> {
+    fn due(&self, canary: &Canary, state: &State, found: &Found) -> Result<Due, workload::Error> {
         let Self { context, rollout, plan } = *self;
-        let found = observe::look(context, rollout);
         if canary.metadata.deletion_timestamp.is_none() {
-            observe::usable(rollout, &found)?;
+            observe::usable(rollout, found)?;
         }
-        let seen = observe::world(context, rollout, &found, canary);
+        let seen = observe::world(context, rollout, found, canary);
         Ok(Due {
             asked: questions(plan, state, &seen),
-            unread: configs::unread(context, rollout, found.target.as_ref()),
-            about: found.target.as_ref().map(identity),
-            retreat: is_retreat(rollout, plan, state, &found),
+            unread: configs::unread(context, rollout, found.target.as_deref()),
+            about: found.target.as_deref().map(identity),
+            retreat: is_retreat(plan, state, found),
         })
     }
 
     /// Carries a retreat out that is on record, before anything is asked: whatever the answers are, they are not waited for.
     /// Answers whether it is still to be done, which is tried again with everything else.
-    async fn catch_up(&self, canary: &Canary, state: &State) -> Result<bool, Error> {
+    async fn catch_up(&self, canary: &Canary, state: &State, found: &Found) -> Result<bool, Error> {
         let Self { context, rollout, plan } = *self;
-        let found = observe::look(context, rollout);
         let (now, newest) = (context.clock.now(), OnceCell::new());
-        match (Intent { context, rollout, canary, plan, state, found: &found, now, newest }).retreat().await {
+        match (Intent { context, rollout, canary, plan, state, found, now, newest }).retreat().await {
             Ok(()) => Ok(false),
             Err(error) if error.is_conflict() => Err(error),
             Err(error) => {
@@ -211,16 +219,26 @@ impl Pass<'_> {
 
     /// Finds out what is due, and waits for its turn; neither holds up traffic that has to go. Who is asked may take long:
     /// others have their turn meanwhile.
-    async fn learn(&self, canary: Canary, state: &State, due: Due, stuck: bool) -> Result<Known<'_>, Error> {
+    async fn learn(
+        &self,
+        canary: Box<Canary>,
+        state: &State,
+        due: Due,
+        found: Option<Found>,
+        stuck: bool,
+    ) -> Result<Known<'_>, Error> {
         let Self { context, rollout, .. } = *self;
-        let asks = !due.asked.is_empty();
+        let (asks, waits) = (!due.asked.is_empty(), !due.asked.is_empty() || !due.unread.is_empty());
+        // Thousands may wait; and what was seen before is old then.
+        let found = found.filter(|_| !waits);
         let (answers, read) = self.find_out(&canary, state, due, stuck).await;
         let serves = state.weight() > Weight::ZERO;
         let free = context.slots.find(serves);
         if !asks && free.is_some() {
-            return Ok(Known { answers, read, canary, _slot: free });
+            return Ok(Known { answers, read, canary, found, _slot: free });
         }
         let superseded = || Error::Supersede(rollout.key.to_string());
+        drop(found);
         let slot = if free.is_some() {
             free
         } else {
@@ -231,11 +249,11 @@ impl Pass<'_> {
                 slot = context.slots.wait(serves) => Some(slot),
             }
         };
-        let now = context.watched(&rollout.key).ok_or_else(superseded)?;
+        let now = context.watched(&rollout.key).map(Box::new).ok_or_else(superseded)?;
         if !Self::is_same(&canary, &now, state) {
             return Err(superseded());
         }
-        Ok(Known { answers, read, canary: now, _slot: slot })
+        Ok(Known { answers, read, canary: now, found: None, _slot: slot })
     }
 
     /// Asks and reads what is due, until it is all known or until there is something to do without it.
@@ -328,21 +346,22 @@ impl Pass<'_> {
 
     /// Whether a decision takes traffic back, or one that has done so is still to be carried out.
     fn is_retreat(&self, state: &State, found: &Found, next: &Decision) -> bool {
-        next.state.weight() < state.weight() || is_retreat(self.rollout, self.plan, &next.state, found)
+        next.state.weight() < state.weight() || is_retreat(self.plan, &next.state, found)
     }
 
     /// Decides and records. When somebody edits the Canary in between, the decision is taken again on the edited one. Traffic
     /// that must go waits for nothing but its own record. The answers are `about` one target.
     async fn decide(
         &self,
-        mut canary: Canary,
+        mut canary: Box<Canary>,
         state: &State,
+        mut found: Option<Found>,
         answers: &Answers,
         about: &Identity,
     ) -> Result<Done, Error> {
         let Self { context, rollout, plan } = *self;
         for _ in 0..ATTEMPTS {
-            let found = observe::look(context, rollout);
+            let found = found.take().unwrap_or_else(|| observe::look(context, rollout));
             let seen = observe::world(context, rollout, &found, &canary);
             let next = decide(plan, state, &seen, answers);
             if promotes(state, &next.state) && !answers.is_empty() {
@@ -350,8 +369,10 @@ impl Pass<'_> {
             }
             let retreats = self.is_retreat(state, &found, &next);
             if !retreats {
-                if !seen.deleted {
-                    canary = commit::finalizer(context, rollout, &canary, true).await?;
+                if !seen.deleted
+                    && let Some(held) = commit::finalizer(context, rollout, &canary, true).await?
+                {
+                    canary = held;
                 }
                 commit::versions(context, rollout, &next.state, &found).await?;
             }
@@ -360,7 +381,7 @@ impl Pass<'_> {
             let status =
                 api::record(canary.status.as_ref(), plan, &next, outcome, canary.metadata.generation, seen.now);
             match commit::status(context, lane, &canary, status).await {
-                Ok(canary) => return Ok(Done { found, canary, next }),
+                Ok(canary) => return Ok(Done { found, canary, next, retreats }),
                 Err(error) if error.is_conflict() => canary = self.edited(lane, &canary, state).await?,
                 Err(error) if retreats => return Err(Error::Retreat(Box::new(error))),
                 Err(error) => return Err(error),
@@ -378,11 +399,11 @@ impl Pass<'_> {
     }
 
     /// The Canary as it is now, if nothing but its metadata has changed since it was read.
-    async fn edited(&self, lane: Lane, canary: &Canary, state: &State) -> Result<Canary, Error> {
+    async fn edited(&self, lane: Lane, canary: &Canary, state: &State) -> Result<Box<Canary>, Error> {
         let key = &self.rollout.key;
         let superseded = || Error::Supersede(key.to_string());
         let now = self.context.read(lane, key).await?.ok_or_else(superseded)?;
-        let now: Canary =
+        let now: Box<Canary> =
             serde_json::from_value(now).map_err(|source| Error::Decode { object: key.to_string(), source })?;
         if Self::is_same(canary, &now, state) { Ok(now) } else { Err(superseded()) }
     }

@@ -16,6 +16,7 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use kube::core::ApiResource;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// What a Canary refers to as its autoscaler, in the version in which it is watched.
 pub(super) struct Autoscaler {
@@ -27,9 +28,9 @@ pub(super) struct Autoscaler {
 /// The autoscalers of one app, as they are.
 pub(super) struct Scaling {
     /// The user's.
-    pub(super) own: Option<Value>,
+    pub(super) own: Option<Arc<Value>>,
     /// The primary's.
-    pub(super) copy: Option<Value>,
+    pub(super) copy: Option<Arc<Value>>,
     /// Whether the user's can be followed.
     pub(super) fits: Result<(), Misfit>,
 }
@@ -42,19 +43,19 @@ pub(super) fn look(context: &Context, rollout: &Rollout) -> Option<Scaling> {
         return Some(Scaling { own: None, copy: None, fits: Err(Misfit::Unserved { kind, needs }) });
     };
     let [own, copy] = [own, copy].map(|key| context.cache.get(&key));
-    let fits = reference.check(&rollout.workload.resource().kind, &rollout.app.target, own.as_ref());
+    let fits = reference.check(&rollout.workload.resource().kind, &rollout.app.target, own.as_deref());
     Some(Scaling { own, copy, fits })
 }
 
 impl Scaling {
     /// The user's scaler, if it can be followed.
     fn usable(&self) -> Option<&Value> {
-        self.own.as_ref().filter(|_| self.fits.is_ok())
+        self.own.as_deref().filter(|_| self.fits.is_ok())
     }
 
     /// How many pods the primary may have; as many as one likes when nothing says.
     pub(super) fn most(&self, rollout: &Rollout) -> u32 {
-        let spec = self.usable().or(self.copy.as_ref()).and_then(|scaler| scaler.get("spec"));
+        let spec = self.usable().or(self.copy.as_deref()).and_then(|scaler| scaler.get("spec"));
         match (spec, &rollout.autoscaler) {
             (Some(spec), Some(autoscaler)) => autoscaler.reference.range(spec)[1],
             _ => u32::MAX,

@@ -14,7 +14,7 @@ use kube::runtime::watcher::Event;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -57,9 +57,24 @@ struct Objects {
 #[derive(Clone, Debug)]
 struct Packed {
     version: u128,
-    /// As JSON, without its type and its version; nothing of an object that nobody looks at.
-    text: Option<Arc<str>>,
+    /// Nothing of an object that nobody looks at.
+    text: Option<Arc<Text>>,
     marks: Box<[Mark]>,
+}
+
+/// What one version of an object says.
+#[derive(Debug)]
+struct Text {
+    /// As JSON, without its type and its version.
+    json: Box<str>,
+    /// The same as a tree, which is ten times as large, as long as somebody looks at it.
+    tree: Mutex<Weak<Value>>,
+}
+
+impl From<String> for Text {
+    fn from(json: String) -> Self {
+        Self { json: json.into(), tree: Mutex::default() }
+    }
 }
 
 /// What this process has written.
@@ -82,7 +97,7 @@ pub struct Change {
 /// An object as it was kept.
 pub(super) struct Kept {
     version: u128,
-    text: Arc<str>,
+    text: Arc<Text>,
 }
 
 impl Store {
@@ -148,12 +163,11 @@ impl Store {
 
     /// The Canary that owns an object, as the watch shows it.
     pub(super) fn holder(&self, namespace: &str, name: &str) -> Option<OwnerReference> {
-        let kept = self.read().shown.get(&place(namespace, name))?.kept()?;
-        holder(&kept.text)
+        self.read().shown.get(&place(namespace, name))?.kept()?.holder()
     }
 
     /// What a mark leads to, as the watch shows it, by namespace and name.
-    pub(super) fn marked(&self, mark: &str) -> Vec<Value> {
+    pub(super) fn marked(&self, mark: &str) -> Vec<Arc<Value>> {
         let found: Vec<_> = {
             let objects = self.read();
             // A set has no order, and what is written must not depend on that.
@@ -161,6 +175,13 @@ impl Store {
             places.into_iter().filter_map(|place| objects.shown.get(place)?.kept()).collect()
         };
         found.iter().filter_map(|kept| self.value(kept)).collect()
+    }
+
+    /// The names of the same, in no order.
+    pub(super) fn marked_names(&self, mark: &str) -> Vec<String> {
+        let objects = self.read();
+        let places = objects.marked.get(mark).into_iter().flatten();
+        places.filter_map(|place| Some(place.split_once('/')?.1.to_owned())).collect()
     }
 
     /// Whether there can be objects of which nothing is kept but the name.
@@ -201,15 +222,21 @@ impl Store {
         let version = canary.metadata.resource_version.take().map_or(0, |text| number(&text));
         let text = serde_json::to_string(&canary).expect("all keys are texts, so it can be written as JSON");
         let place = place(canary.namespace().as_deref().unwrap_or_default(), &canary.name_any());
-        self.write().remember(place, Packed { version, text: Some(text.into()), marks: Box::default() });
+        self.write().remember(place, Packed { version, text: Some(Arc::new(text.into())), marks: Box::default() });
     }
 
-    /// The object of a text that was kept.
-    pub(super) fn value(&self, kept: &Kept) -> Option<Value> {
-        let mut value: Value = serde_json::from_str(&kept.text).ok()?;
+    /// The object of a text that was kept. All who look at it at the same time look at the same one.
+    pub(super) fn value(&self, kept: &Kept) -> Option<Arc<Value>> {
+        let mut tree = kept.text.tree.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = tree.upgrade() {
+            return Some(value);
+        }
+        let mut value: Value = serde_json::from_str(&kept.text.json).ok()?;
         value["apiVersion"] = self.resource.api_version.as_str().into();
         value["kind"] = self.resource.kind.as_str().into();
         value["metadata"]["resourceVersion"] = kept.version.to_string().into();
+        let value = Arc::new(value);
+        *tree = Arc::downgrade(&value);
         Some(value)
     }
 
@@ -268,7 +295,7 @@ impl Objects {
         }
         packed.text = self.seen(place, packed.version).or(packed.text);
         let before = self.shown.get(place);
-        let is_news = packed.text.is_some() && before.is_none_or(|before| before.text != packed.text);
+        let is_news = packed.text.is_some() && before.is_none_or(|before| before.differs(&packed));
         self.unmark(place);
         self.mark(place, &packed);
         self.shown.insert(place.clone(), packed.clone());
@@ -305,7 +332,7 @@ impl Objects {
     /// What differs from what was shown before, and what is gone.
     fn news_since(&self, before: &HashMap<Place, Packed>) -> Vec<Change> {
         let is_new =
-            |(place, packed): &(&Place, &Packed)| before.get(*place).is_none_or(|before| before.text != packed.text);
+            |(place, packed): &(&Place, &Packed)| before.get(*place).is_none_or(|before| before.differs(packed));
         let is_gone = |(place, _): &(&Place, &Packed)| !self.shown.contains_key(*place);
         let news = self.shown.iter().filter(is_new).chain(before.iter().filter(is_gone));
         news.filter(|(_, packed)| packed.text.is_some()).map(|(place, packed)| change(place, packed)).collect()
@@ -342,7 +369,7 @@ impl Objects {
 
     /// The watch shows this version of an object. What was written before is forgotten; what was written as that is known
     /// as a write of this process for a while, and shares its text with what is shown, which is answered.
-    fn seen(&mut self, place: &str, version: u128) -> Option<Arc<str>> {
+    fn seen(&mut self, place: &str, version: u128) -> Option<Arc<Text>> {
         let ours = self.written.get_mut(place)?;
         if ours.packed.version < version {
             self.written.remove(place);
@@ -368,6 +395,15 @@ impl Packed {
     fn kept(&self) -> Option<Kept> {
         self.text.clone().map(|text| Kept { version: self.version, text })
     }
+
+    fn json(&self) -> Option<&str> {
+        self.text.as_ref().map(|text| &*text.json)
+    }
+
+    /// Whether it says something else, or more.
+    fn differs(&self, other: &Self) -> bool {
+        self.json() != other.json()
+    }
 }
 
 impl Kept {
@@ -376,9 +412,14 @@ impl Kept {
     /// # Errors
     /// When it cannot be read as one.
     pub(super) fn canary(&self) -> Result<Canary, serde_json::Error> {
-        let mut canary: Canary = serde_json::from_str(&self.text)?;
+        let mut canary: Canary = serde_json::from_str(&self.text.json)?;
         canary.metadata.resource_version = Some(self.version.to_string());
         Ok(canary)
+    }
+
+    /// The Canary that owns the object.
+    pub(super) fn holder(&self) -> Option<OwnerReference> {
+        holder(&self.text.json)
     }
 
     pub(super) fn version(&self) -> u128 {
@@ -392,12 +433,12 @@ fn pack(marks: Marks, mut object: DynamicObject) -> Packed {
     object.metadata.resource_version = None;
     object.types = None;
     let text = serde_json::to_string(&object).expect("all keys are texts, so it can be written as JSON");
-    Packed { version, text: Some(text.into()), marks }
+    Packed { version, text: Some(Arc::new(text.into())), marks }
 }
 
 fn change(place: &str, packed: &Packed) -> Change {
     let (namespace, name) = place.split_once('/').unwrap_or_default();
-    let canary = packed.text.as_deref().and_then(holder).map(|owner| owner.name);
+    let canary = packed.json().and_then(holder).map(|owner| owner.name);
     Change { object: NamespacedName::new(namespace, name), canary }
 }
 
@@ -625,7 +666,10 @@ mod tests {
         });
         let store = store();
         store.apply(Event::Apply(object(whole.clone())));
-        assert_eq!(store.value(&store.get("shop", "web").unwrap()), Some(whole));
+        let kept = store.get("shop", "web").unwrap();
+        let value = store.value(&kept).unwrap();
+        assert_eq!(*value, whole);
+        assert!(Arc::ptr_eq(&value, &store.value(&kept).unwrap()), "who looks at the same time looks at the same");
     }
 
     #[test]

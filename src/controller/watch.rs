@@ -1,7 +1,7 @@
 //! What wakes a pass: watches, and nothing that polls.
 
 use super::alerts::Deliveries;
-use super::cache::Cache;
+use super::cache::{Cache, Key};
 use super::claims::{Claims, NamespacedName};
 use super::clock::Clock;
 use super::configs;
@@ -385,12 +385,18 @@ pub async fn timed(name: &NamespacedName, context: &Context) -> Result<Option<Du
         Err(error) => {
             let failures = context.failed(&key);
             tracing::warn!(error = chain(error), failures, "the pass failed and is taken again");
-            if let (TOLD_AFTER, Some(Ok(canary))) = (failures, context.canary(&key)) {
-                tell::publish(context, &canary, true, "PassFailed".to_owned(), &chain(error)).await;
+            if failures == TOLD_AFTER {
+                Box::pin(tell_of_failures(context, &key, error)).await;
             }
         }
     }
     result
+}
+
+async fn tell_of_failures(context: &Context, key: &Key, error: &Error) {
+    if let Some(Ok(canary)) = context.canary(key) {
+        tell::publish(context, &canary, true, "PassFailed".to_owned(), &chain(error)).await;
+    }
 }
 
 /// After how long a pass that failed is taken again.

@@ -29,8 +29,8 @@ impl Mesh for GatewayApi {
         vec![Key { resource: self.http_route(), name: app.name.clone() }]
     }
 
-    fn render(&self, app: &App, wanted: &Wanted<'_>, found: &[Option<Value>]) -> Vec<Option<Value>> {
-        let found = found.first().and_then(Option::as_ref);
+    fn render(&self, app: &App, wanted: &Wanted<'_>, found: &[Option<&Value>]) -> Vec<Option<Value>> {
+        let found = found.first().copied().flatten();
         let rendered = match (wanted.traffic, found) {
             (Traffic::Untouched, found) => found.cloned(),
             (Traffic::Split(to), None) => Some(own::route(&self.http_route(), app, wanted, to, json!({}))),
@@ -44,8 +44,8 @@ impl Mesh for GatewayApi {
         vec![rendered]
     }
 
-    fn observe(&self, app: &App, found: &[Option<Value>]) -> Routing {
-        let Some(route) = found.first().and_then(Option::as_ref) else {
+    fn observe(&self, app: &App, found: &[Option<&Value>]) -> Routing {
+        let Some(&Some(route)) = found.first() else {
             return match app.route.gateways.as_slice() {
                 [] => Routing::Unusable(format!(
                     "there is no HTTPRoute {name}, and service.gatewayRefs does not say which Gateway a new one \

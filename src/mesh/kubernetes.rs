@@ -22,13 +22,13 @@ impl Mesh for Kubernetes {
         vec![key(""), key("-primary"), key("-canary")]
     }
 
-    fn render(&self, _app: &App, wanted: &Wanted<'_>, found: &[Option<Value>]) -> Vec<Option<Value>> {
+    fn render(&self, _app: &App, wanted: &Wanted<'_>, found: &[Option<&Value>]) -> Vec<Option<Value>> {
         let mut rendered = vec![None; found.len()];
         if let [Some(apex), primary, ..] = found
             && matches!(wanted.traffic, Traffic::Split(to) if to.weight < Weight::FULL)
         {
-            let mut apex = apex.clone();
-            if let Some(selector) = primary.as_ref().and_then(selector)
+            let mut apex = (*apex).clone();
+            if let Some(selector) = primary.and_then(selector)
                 && object::is_switched(&apex)
             {
                 object::set(&mut apex, &["spec", "selector"], selector.clone());
@@ -39,13 +39,13 @@ impl Mesh for Kubernetes {
         rendered
     }
 
-    fn observe(&self, _app: &App, found: &[Option<Value>]) -> Routing {
+    fn observe(&self, _app: &App, found: &[Option<&Value>]) -> Routing {
         let [Some(apex), primary, canary] = found else { return Routing::Missing };
-        let leads_to = |version: &Option<Value>| {
-            version.as_ref().is_some_and(|version| selector(version).is_some() && selector(version) == selector(apex))
+        let leads_to = |version: Option<&Value>| {
+            version.is_some_and(|version| selector(version).is_some() && selector(version) == selector(apex))
         };
         let switched = object::is_switched(apex);
-        match (leads_to(primary), leads_to(canary)) {
+        match (leads_to(*primary), leads_to(*canary)) {
             (true, _) if !switched => Routing::Split(Weight::ZERO, Acceptance::Accepted),
             (_, true) if switched => Routing::Split(Weight::FULL, Acceptance::Accepted),
             _ if switched => Routing::Mixed,

@@ -118,16 +118,24 @@ fn wanted(traffic: Traffic) -> Wanted<'static> {
     Wanted { traffic, canary: "b2", primary: "a1" }
 }
 
+fn render(mesh: &dyn Mesh, app: &App, wanted: &Wanted<'_>, found: &[Option<Value>]) -> Vec<Option<Value>> {
+    mesh.render(app, wanted, &found.iter().map(Option::as_ref).collect::<Vec<_>>())
+}
+
+fn observe(mesh: &dyn Mesh, app: &App, found: &[Option<Value>]) -> Routing {
+    mesh.observe(app, &found.iter().map(Option::as_ref).collect::<Vec<_>>())
+}
+
 fn split(mesh: &dyn Mesh, app: &App, to: Split, found: &[Option<Value>]) -> Vec<Option<Value>> {
-    mesh.render(app, &wanted(Traffic::Split(to)), found)
+    render(mesh, app, &wanted(Traffic::Split(to)), found)
 }
 
 fn back(mesh: &dyn Mesh, app: &App, found: &[Option<Value>]) -> Vec<Option<Value>> {
-    mesh.render(app, &wanted(Traffic::Target), found)
+    render(mesh, app, &wanted(Traffic::Target), found)
 }
 
 fn shown(mesh: &dyn Mesh, app: &App, objects: &[Option<Value>]) -> Option<Weight> {
-    match mesh.observe(app, objects) {
+    match observe(mesh, app, objects) {
         Routing::Split(weight, _) => Some(weight),
         Routing::Missing | Routing::Whole(_) | Routing::Mixed | Routing::Unusable(_) => None,
     }
@@ -164,8 +172,8 @@ fn rendering_again_changes_nothing() {
             for found in found(provider) {
                 let splits = splits().into_iter().map(Traffic::Split);
                 for traffic in [Traffic::Untouched, Traffic::Target].into_iter().chain(splits) {
-                    let once = mesh.render(&app, &wanted(traffic), &found);
-                    assert_eq!(mesh.render(&app, &wanted(traffic), &once), once, "{provider} {strategy} {traffic:?}");
+                    let once = render(mesh, &app, &wanted(traffic), &found);
+                    assert_eq!(render(mesh, &app, &wanted(traffic), &once), once, "{provider} {strategy} {traffic:?}");
                 }
             }
         }
@@ -226,7 +234,7 @@ fn handing_back_restores_what_was_found() {
                     let split = split(mesh, &app, to, &found);
                     assert_ne!(split, found, "{provider}");
                     assert_eq!(back(mesh, &app, &split), found, "{provider} {strategy} {to:?}");
-                    assert!(matches!(mesh.observe(&app, &found), Routing::Whole(_)), "{provider} {strategy}");
+                    assert!(matches!(observe(mesh, &app, &found), Routing::Whole(_)), "{provider} {strategy}");
                 }
             }
         }
@@ -391,7 +399,7 @@ fn a_rule_that_a_user_touched_is_never_deleted() {
     let mut forgotten = running;
     forgotten["metadata"]["annotations"] = json!({});
     for (touched, kept) in [(edited, "outsider"), (forgotten, "insider")] {
-        assert_eq!(gateway().observe(&app, &[Some(touched.clone())]), Routing::Mixed);
+        assert_eq!(observe(gateway(), &app, &[Some(touched.clone())]), Routing::Mixed);
         let mended = split(gateway(), &app, Split::of(Weight::FULL), &[Some(touched)])[0].clone().unwrap();
         assert_eq!(shown(gateway(), &app, &[Some(mended.clone())]), Some(Weight::FULL));
         let back = back(gateway(), &app, &[Some(mended)])[0].clone().unwrap();
@@ -404,7 +412,7 @@ fn an_inserted_rule_follows_the_rule_that_it_is_of() {
     let app = test(&[header("Exact", "x-user", "insider")]);
     let mut edited = split(gateway(), &app, Split::of(Weight::FULL), &[Some(simple_route())])[0].clone().unwrap();
     edited["spec"]["rules"][1]["matches"] = json!([{"path": {"type": "Exact", "value": "/new"}}]);
-    assert_eq!(gateway().observe(&app, &[Some(edited.clone())]), Routing::Mixed);
+    assert_eq!(observe(gateway(), &app, &[Some(edited.clone())]), Routing::Mixed);
     let mended = split(gateway(), &app, Split::of(Weight::FULL), &[Some(edited)])[0].clone().unwrap();
     assert_eq!(mended["spec"]["rules"].as_array().map(Vec::len), Some(2));
     assert_eq!(mended["spec"]["rules"][0]["matches"][0]["path"]["value"], "/new");
@@ -460,7 +468,7 @@ fn a_cluster_without_shares_of_copies_says_so() {
 }
 
 fn sentence(app: &App, found: Option<Value>) -> String {
-    match gateway().observe(app, &[found]) {
+    match observe(gateway(), app, &[found]) {
         Routing::Unusable(why) => why,
         other => panic!("{other:?}"),
     }
@@ -506,7 +514,7 @@ fn a_strategy_that_does_not_fit_says_what_to_write_and_leaves_everything_on_the_
         (affine(None), sets_cookie, "sets a cookie already"),
     ] {
         assert!(
-            matches!(gateway().observe(&app, &[Some(found.clone())]), Routing::Unusable(why) if why.contains(hint)),
+            matches!(observe(gateway(), &app, &[Some(found.clone())]), Routing::Unusable(why) if why.contains(hint)),
             "{hint}"
         );
         for weight in [0, 50, 100] {
@@ -528,7 +536,7 @@ fn weights_that_somebody_changed_are_seen() {
     for (strategy, app) in strategies() {
         let mut rendered = split(gateway(), &app, Split::of(percent(40)), &[Some(users_route())]);
         rendered[0].as_mut().unwrap()["spec"]["rules"][0]["backendRefs"][0]["weight"] = 7.into();
-        assert_eq!(gateway().observe(&app, &rendered), Routing::Mixed, "{strategy}");
+        assert_eq!(observe(gateway(), &app, &rendered), Routing::Mixed, "{strategy}");
         let mut rendered = split(gateway(), &app, Split::of(percent(40)), &[Some(users_route())]);
         let rules = rendered[0].as_mut().unwrap()["spec"]["rules"].as_array_mut().unwrap();
         if rules.len() > 3 {
@@ -551,7 +559,7 @@ fn without_a_gateway_the_services_are_looked_at_and_led_back() {
     let versions = [Some(service("web-primary")), Some(service("web"))];
     let routing = |apex: Option<Value>| {
         let [primary, canary] = versions.clone();
-        mesh.observe(&app(), &[apex, primary, canary])
+        observe(mesh, &app(), &[apex, primary, canary])
     };
     assert_eq!(mesh.reads(&app()).len(), 3);
     assert_eq!(routing(None), Routing::Missing);

@@ -89,10 +89,10 @@ pub trait Mesh: Send + Sync {
 
     /// The objects as they have to be so that what is `wanted` holds, each beginning from what was found; `None` for one
     /// that need not exist.
-    fn render(&self, app: &App, wanted: &Wanted<'_>, found: &[Option<Value>]) -> Vec<Option<Value>>;
+    fn render(&self, app: &App, wanted: &Wanted<'_>, found: &[Option<&Value>]) -> Vec<Option<Value>>;
 
     /// Where the objects send requests now.
-    fn observe(&self, app: &App, found: &[Option<Value>]) -> Routing;
+    fn observe(&self, app: &App, found: &[Option<&Value>]) -> Routing;
 }
 
 /// The registry: the one line to add for a new mesh.

@@ -3,6 +3,7 @@
 use super::{Config, Kind};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt::Arguments;
 
 /// One reference.
 struct Place {
@@ -37,41 +38,39 @@ pub fn renamed(template: &Value, name: impl Fn(&Config) -> Option<String>) -> Va
 
 /// Every reference, of every kind. Containers for debugging are none of the template's.
 fn places(template: &Value) -> Vec<Place> {
-    let volumes = items(template, "/spec/volumes").into_iter().flat_map(|volume| {
-        let projected = items(template, &format!("{volume}/projected/sources"));
-        let sources = projected.into_iter().flat_map(|source| {
-            [
-                (format!("{source}/configMap"), Kind::ConfigMap, "name"),
-                (format!("{source}/secret"), Kind::Secret, "name"),
-            ]
-        });
-        let own = [
-            (format!("{volume}/configMap"), Kind::ConfigMap, "name"),
-            (format!("{volume}/secret"), Kind::Secret, "secretName"),
-        ];
-        own.into_iter().chain(sources).collect::<Vec<_>>()
-    });
-    let containers = ["/spec/initContainers", "/spec/containers"].into_iter().flat_map(|list| items(template, list));
-    let environments = containers.flat_map(|container| {
-        let single = items(template, &format!("{container}/env")).into_iter().flat_map(|variable| {
-            [
-                (format!("{variable}/valueFrom/configMapKeyRef"), Kind::ConfigMap, "name"),
-                (format!("{variable}/valueFrom/secretKeyRef"), Kind::Secret, "name"),
-            ]
-        });
-        let whole = items(template, &format!("{container}/envFrom")).into_iter().flat_map(|source| {
-            [
-                (format!("{source}/configMapRef"), Kind::ConfigMap, "name"),
-                (format!("{source}/secretRef"), Kind::Secret, "name"),
-            ]
-        });
-        single.chain(whole).collect::<Vec<_>>()
-    });
-    volumes.chain(environments).filter_map(|(at, kind, field)| place(template, &at, kind, field)).collect()
+    let spec = &template["spec"];
+    let mut places = vec![];
+    for (volume, index) in items(&spec["volumes"]) {
+        let at = format_args!("/spec/volumes/{index}");
+        places.extend(place(&volume["configMap"], Kind::ConfigMap, "name", format_args!("{at}/configMap")));
+        places.extend(place(&volume["secret"], Kind::Secret, "secretName", format_args!("{at}/secret")));
+        for (source, index) in items(&volume["projected"]["sources"]) {
+            places.extend(pair(source, ["configMap", "secret"], format_args!("{at}/projected/sources/{index}")));
+        }
+    }
+    for list in ["initContainers", "containers"] {
+        for (container, index) in items(&spec[list]) {
+            let at = format_args!("/spec/{list}/{index}");
+            for (variable, index) in items(&container["env"]) {
+                let (value, at) = (&variable["valueFrom"], format_args!("{at}/env/{index}/valueFrom"));
+                places.extend(pair(value, ["configMapKeyRef", "secretKeyRef"], at));
+            }
+            for (source, index) in items(&container["envFrom"]) {
+                places.extend(pair(source, ["configMapRef", "secretRef"], format_args!("{at}/envFrom/{index}")));
+            }
+        }
+    }
+    places
 }
 
-fn place(template: &Value, at: &str, kind: Kind, field: &str) -> Option<Place> {
-    let source = template.pointer(at)?;
+/// A reference to a ConfigMap and one to a Secret, which both are called by their `name`.
+fn pair(holder: &Value, fields: [&str; 2], at: Arguments<'_>) -> impl Iterator<Item = Place> {
+    let [config_map, secret] = fields;
+    let of = |field: &str, kind| place(&holder[field], kind, "name", format_args!("{at}/{field}"));
+    [of(config_map, Kind::ConfigMap), of(secret, Kind::Secret)].into_iter().flatten()
+}
+
+fn place(source: &Value, kind: Kind, field: &str, at: Arguments<'_>) -> Option<Place> {
     let name = source.get(field)?.as_str().filter(|name| !name.is_empty())?;
     Some(Place {
         pointer: format!("{at}/{field}"),
@@ -80,8 +79,6 @@ fn place(template: &Value, at: &str, kind: Kind, field: &str) -> Option<Place> {
     })
 }
 
-/// The pointers of a list's items.
-fn items(template: &Value, list: &str) -> Vec<String> {
-    let count = template.pointer(list).and_then(Value::as_array).map_or(0, Vec::len);
-    (0..count).map(|place| format!("{list}/{place}")).collect()
+fn items(list: &Value) -> impl Iterator<Item = (&Value, usize)> {
+    list.as_array().into_iter().flatten().zip(0..)
 }
