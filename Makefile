@@ -54,9 +54,10 @@ bench-smoke: ## The benchmark with five canaries: whether its claims hold, and n
 	bench/run.sh load --canaries 5 --interval 1s --idle 10s --pod-start 100ms --serin-flag=--drain-delay=1s $(FLAGS)
 
 SOAK_MINUTES ?= 60
+SOAK_CANARIES ?= 40
 .PHONY: soak
 soak: ## Rollouts without end, with faults; fails when something grows
-	bench/run.sh soak --time $(SOAK_MINUTES)m --canaries 40 --interval 1s --steps 3 --step-weight 20 --pod-start 100ms \
+	bench/run.sh soak --time $(SOAK_MINUTES)m --canaries $(SOAK_CANARIES) --interval 1s --steps 3 --step-weight 20 --pod-start 100ms \
 	  --serin-flag=--drain-delay=1s --serin-flag=--route-grace-period=2s $(FLAGS)
 
 # SECONDS_EACH says how long each of the targets runs; TARGET=… runs one of them.
