@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::fmt::Display;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -64,28 +66,27 @@ async fn run(command: Command) -> Result<Vec<String>> {
         Command::Load(load) => {
             let json = load.json().cloned();
             let report = load.run().await?;
-            println!("\n{report}");
-            write(json.as_deref(), &report)?;
+            show(json.as_deref(), &report)?;
             Ok(report.broken())
         }
         Command::Retreat(retreat) => {
             let json = retreat.json().cloned();
             let report = retreat.run().await?;
-            println!("\n{report}");
-            write(json.as_deref(), &report)?;
+            show(json.as_deref(), &report)?;
             Ok(report.broken())
         }
         Command::Soak(soak) => {
             let json = soak.json().cloned();
             let report = soak.run().await?;
-            println!("\n{report}");
-            write(json.as_deref(), &report)?;
+            show(json.as_deref(), &report)?;
             Ok(report.broken())
         }
     }
 }
 
-fn write(path: Option<&std::path::Path>, report: &impl Serialize) -> Result<()> {
+/// For people, and as JSON where that is wanted.
+fn show(path: Option<&Path>, report: &(impl Display + Serialize)) -> Result<()> {
+    println!("\n{report}");
     let Some(path) = path else { return Ok(()) };
     std::fs::write(path, serde_json::to_string_pretty(report)?).with_context(|| path.display().to_string())
 }

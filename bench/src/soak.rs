@@ -447,7 +447,8 @@ impl fmt::Display for Report {
         let done: Vec<_> = done.iter().map(|(what, count)| format!("{count} {what}")).collect();
         writeln!(
             formatter,
-            "{canaries} canaries for {:.0} minutes: {}. Of {} requests {} were answered with 429, {} with 500, {} were lost; all              watches were cut {} times. {queries} queries, {cpu_seconds:.0} s of CPU, peak {}, stuck {}.\n",
+            "{canaries} canaries for {:.0} minutes: {}. Of {} requests {} were answered with 429, {} with 500, {} were lost; all \
+             watches were cut {} times. {queries} queries, {cpu_seconds:.0} s of CPU, peak {}, stuck {}.\n",
             seconds / 60.0,
             done.join(", "),
             wronged.requests,
