@@ -69,7 +69,7 @@ async fn what_is_secret_is_seen_by_those_whom_it_is_for_and_nobody_else() {
     serin.until("that is analysed", || status(&server)["phase"] == "Progressing").await;
     let metrics = serin.metrics().await;
     assert!(metrics.contains("serin_alerts_total"), "{metrics}");
-    let log = serin.stop();
+    let log = serin.stop().await;
     reacting.abort();
 
     let letters = format!("{:?}", everybody.arrived());
@@ -262,9 +262,19 @@ impl Serin {
     }
 
     /// Asks it to stop; answers with all that it has logged.
-    fn stop(mut self) -> String {
+    async fn stop(mut self) -> String {
         let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(asked.success() && self.child.wait().unwrap().success(), "it stops when it is asked to");
-        fs::read_to_string(&self.log).unwrap()
+        assert!(asked.success(), "it can be asked to stop");
+        // Not `wait`: that would stop this thread, and with it the API server that the last writes go to.
+        let ended = loop {
+            match self.child.try_wait().unwrap() {
+                Some(ended) => break ended,
+                None => sleep(Duration::from_millis(50)).await,
+            }
+        };
+        let log = fs::read_to_string(&self.log).unwrap();
+        let last = || log.lines().rev().take(20).collect::<Vec<_>>().join("\n");
+        assert!(ended.success(), "it stops when it is asked to, but: {ended}\n{}", last());
+        log
     }
 }
