@@ -10,7 +10,7 @@ mod traffic;
 mod versions;
 
 use crate::agenda::Time;
-use crate::app::{NAME, NAMESPACE, PRIMARY, Shown, Version, text};
+use crate::app::{NAME, NAMESPACE, PRIMARY, Shown, Version, number, text};
 use serde_json::Value;
 use serin_testing::{
     ApiServer, CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, Change, DEPLOYMENTS, EVENTS, HTTP_ROUTES, SECRETS, SERVICES,
@@ -234,12 +234,19 @@ impl Checks {
             Said::Bad => self.analysis.bad = true,
             Said::Nothing => self.analysis.nothing = true,
         }
+        let is_breach = said == Said::Bad && self.is_last_straw();
         if let Some(pass) = self.passes.get_mut(&id) {
             pass.said.push((said, versions));
-            if said == Said::Bad {
+            if is_breach {
                 pass.told = Some(self.now);
             }
         }
+    }
+
+    /// Whether one more failed check takes the version back; one that only counts may wait for a Secret.
+    fn is_last_straw(&self) -> bool {
+        let canary = self.canary.as_deref().unwrap_or(&Value::Null);
+        number(canary, "/status/failedChecks") + 1 >= number(canary, "/spec/analysis/threshold")
     }
 
     /// A webhook has said yes or no to a pass.

@@ -332,11 +332,21 @@ fn news<'a>(state: &State, target: &'a TargetSeen) -> News<'a> {
 /// Whether there are pods that may have been started with other configs than the target's now: its own controller
 /// replaces the pods of another template, but not those of other configs.
 fn stale(state: &State, target: &TargetSeen) -> bool {
-    let pods = target.replicas > 0 || target.pods.total > 0;
     // Of a target beside a primary that was left behind nobody knows what its pods began with.
     let unknown = |fence: &Target| fence.generation == LEFT_OVER && !target.configs.0.is_empty();
     let changed = state.target.as_ref().is_some_and(|fence| unknown(fence) || !fence.configs.agree(&target.configs));
-    pods && changed
+    has_pods(target) && changed
+}
+
+fn has_pods(target: &TargetSeen) -> bool {
+    target.replicas > 0 || target.pods.total > 0
+}
+
+/// Whether there are pods, which may have begun with other configs, of another object than the one that was looked at.
+fn is_remade(state: &State, target: &TargetSeen) -> bool {
+    let other = |fence: &Target| fence.generation != LEFT_OVER && fence.uid != target.uid;
+    let other = state.target.as_ref().is_some_and(other);
+    other && state.canary == CanaryPods::Up && has_pods(target) && !target.configs.0.is_empty()
 }
 
 /// The decision, with the fence at what was seen, if it records anything at all, or if the hash or what is followed is

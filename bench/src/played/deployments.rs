@@ -1,7 +1,7 @@
 //! The Deployment controller: pods that are ready some time after they are asked for.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -64,8 +64,8 @@ struct Status {
 pub async fn play(client: Client, board: Arc<Board>, start: Duration) -> Result<()> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"));
     let api: Api<Deployment> = Api::all_with(client.clone(), &resource);
-    let player = Arc::new(Player { client, resource, board, start, writes: Semaphore::new(WRITES) });
-    let mut begun: HashMap<String, i64> = HashMap::new();
+    let asked = Mutex::default();
+    let player = Arc::new(Player { client, resource, board, start, asked, writes: Semaphore::new(WRITES) });
     let mut events = std::pin::pin!(watch(api, watcher::Config::default()).default_backoff());
     loop {
         // The watch tells of an error and then begins again by itself.
@@ -73,15 +73,15 @@ pub async fn play(client: Client, board: Arc<Board>, start: Duration) -> Result<
         match event {
             Event::Apply(deployment) | Event::InitApply(deployment) => {
                 player.see(&deployment);
-                let generation = deployment.metadata.generation.unwrap_or_default();
-                let uid = deployment.metadata.uid.clone().unwrap_or_default();
                 let observed = deployment.status.as_ref().map_or(0, |status| status.observed_generation);
-                if observed < generation && begun.insert(uid, generation) != Some(generation) {
-                    tokio::spawn(Arc::clone(&player).settle(deployment));
+                if observed < generation(&deployment)
+                    && player.asked().insert(uid(&deployment), deployment.clone()).is_none()
+                {
+                    tokio::spawn(Arc::clone(&player).settle(uid(&deployment)));
                 }
             }
             Event::Delete(deployment) => {
-                begun.remove(deployment.metadata.uid.as_deref().unwrap_or_default());
+                player.asked().remove(&uid(&deployment));
             }
             Event::Init | Event::InitDone => {}
         }
@@ -93,6 +93,9 @@ struct Player {
     resource: ApiResource,
     board: Arc<Board>,
     start: Duration,
+    /// What each Deployment asks for that is not as asked yet, by its UID. One task looks after each: writes of two could
+    /// overtake each other, and the status would stay at what was asked for before.
+    asked: Mutex<HashMap<String, Deployment>>,
     writes: Semaphore,
 }
 
@@ -108,24 +111,49 @@ impl Player {
         }
     }
 
-    /// Does what a Deployment asks for, and says so in its status.
-    async fn settle(self: Arc<Self>, deployment: Deployment) {
-        let wanted = wanted(&deployment);
-        sleep(if wanted == 0 { STOP } else { self.start }).await;
+    fn asked(&self) -> MutexGuard<'_, HashMap<String, Deployment>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what a Deployment asks for until nothing is left to do.
+    async fn settle(self: Arc<Self>, uid: String) {
+        loop {
+            let Some(deployment) = self.asked().get(&uid).cloned() else { return };
+            let wanted = wanted(&deployment);
+            sleep(if wanted == 0 { STOP } else { self.start }).await;
+            let is_told = self.tell(&deployment, wanted).await.is_ok();
+            let mut asked = self.asked();
+            if is_told && asked.get(&uid).is_none_or(|newest| generation(newest) == generation(&deployment)) {
+                asked.remove(&uid);
+                return;
+            }
+        }
+    }
+
+    /// Says in the status that all is as asked. Of one that is gone there is nothing to say.
+    async fn tell(&self, deployment: &Deployment, wanted: u32) -> kube::Result<()> {
         // It is never closed.
         let _permit = self.writes.acquire().await;
-        let namespace = deployment.namespace().unwrap_or_default();
+        let (name, namespace) = (deployment.name_any(), deployment.namespace().unwrap_or_default());
         let api: Api<Deployment> = Api::namespaced_with(self.client.clone(), &namespace, &self.resource);
-        let status = status(deployment.metadata.generation.unwrap_or_default(), wanted);
-        let name = deployment.name_any();
-        // When it is gone there is nothing to say.
-        if api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.is_err() {
-            return;
-        }
+        let patch = Patch::Merge(status(generation(deployment), wanted));
+        match api.patch_status(&name, &PatchParams::default(), &patch).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+            other => other?,
+        };
         if let Some((index, Role::Target)) = board::deployment(&name).filter(|_| wanted > 0) {
             self.board.ready(index);
         }
+        Ok(())
     }
+}
+
+fn generation(deployment: &Deployment) -> i64 {
+    deployment.metadata.generation.unwrap_or_default()
+}
+
+fn uid(deployment: &Deployment) -> String {
+    deployment.metadata.uid.clone().unwrap_or_default()
 }
 
 fn wanted(deployment: &Deployment) -> u32 {

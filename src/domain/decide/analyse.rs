@@ -4,10 +4,11 @@ use super::capacity;
 use super::heard::{Heard, Round, Said};
 use super::note::{Note, Reason, Waiting};
 use super::pending::{Pending, hindrance, later, without_traffic};
-use super::{Decision, News, failed, go, news, progressing, restore, supersede, wake_at};
+use super::{Decision, News, failed, go, is_remade, news, progressing, restore, supersede, wake_at};
 use crate::domain::questions::{gate, opened};
 use crate::domain::{
-    Analysis, CanaryPods, Gate, Hook, OnInconclusive, Phase, Plan, Promotion, Reply, State, TargetSeen, Weight, World,
+    Analysis, CanaryPods, Gate, Hook, OnInconclusive, Phase, Plan, Promotion, Reply, State, Target, TargetSeen,
+    Weight, World,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -32,6 +33,9 @@ pub(super) fn analyse(
     }
     if let Some(why) = heard.rollback() {
         return failed(state, now, why);
+    }
+    if is_remade(state, target) {
+        return replace_pods(plan, state, recorded, target, now);
     }
     let round = heard.round();
     let hindrance = hindrance(plan, state, recorded, seen, target);
@@ -209,6 +213,15 @@ fn withdraw(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, why
     let next = without_weight(analysis, now);
     let note = Note::warning(Reason::Retreated, format!("all traffic goes to the primary: the target changed; {why}"));
     wake_at(go(progressing(state, next), waiting, vec![note]), Some(later(now, plan.progress_deadline)))
+}
+
+/// The target is another object than the one whose pods were started: nobody knows with which configs the pods of this one
+/// began, and what is analysed shall be what is on record (S3).
+fn replace_pods(plan: &Plan, state: &State, analysis: &Analysis, target: &TargetSeen, now: Timestamp) -> Decision {
+    let text = "the target was made anew: its pods are replaced, and the analysis begins anew without traffic";
+    let next = State { target: Some(Target::new(target)), canary: CanaryPods::Stale, ..state.clone() };
+    let note = Note::warning(Reason::Retreated, text.to_owned());
+    hold(plan, &next, without_weight(analysis, now), now, Waiting::CanaryStale, vec![note])
 }
 
 /// The plan chooses other requests now than the recorded weight is of: as many of those were never checked (S5).

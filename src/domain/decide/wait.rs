@@ -4,7 +4,7 @@ use super::analyse::SOON;
 use super::heard::{Heard, Said};
 use super::note::{Note, Reason, Waiting};
 use super::pending::later;
-use super::{Decision, News, failed, go, idle, news, restore, supersede, wake_at};
+use super::{Decision, News, failed, go, has_pods, idle, news, restore, supersede, wake_at};
 use crate::domain::{Analysis, CanaryPods, Hook, Phase, Plan, State, TargetSeen, World};
 use jiff::Timestamp;
 
@@ -66,14 +66,14 @@ pub(super) fn come_to_the_gate(state: &State, now: Timestamp) -> Decision {
 pub(super) fn open(state: &State, now: Timestamp, target: &TargetSeen, reason: Reason, why: &str) -> Decision {
     let revision = state.candidate().map(ToString::to_string).unwrap_or_default();
     let note = Note::new(reason, format!("revision {revision} is being started: {why}"));
-    let next = State { phase: Phase::Progressing(Analysis::new(now)), canary: fresh(state.canary), ..state.clone() };
+    let next = State { phase: Phase::Progressing(Analysis::new(now)), canary: fresh(state.canary, target), ..state.clone() };
     go(next, Waiting::CanaryNotReady { pods: target.pods }, vec![note])
 }
 
 /// Pods that may be of any time before are stopped first: they may have begun with other configs (S3).
-fn fresh(canary: CanaryPods) -> CanaryPods {
+fn fresh(canary: CanaryPods, target: &TargetSeen) -> CanaryPods {
     match canary {
-        CanaryPods::Down => CanaryPods::Up,
-        CanaryPods::Up | CanaryPods::Stale | CanaryPods::Draining { .. } => CanaryPods::Stale,
+        CanaryPods::Down if !has_pods(target) => CanaryPods::Up,
+        CanaryPods::Down | CanaryPods::Up | CanaryPods::Stale | CanaryPods::Draining { .. } => CanaryPods::Stale,
     }
 }

@@ -170,6 +170,20 @@ fn s6_a_target_that_was_made_anew_is_seen() {
 }
 
 #[test]
+fn s3_pods_of_a_target_that_was_made_anew_are_replaced_before_they_are_analysed() {
+    let mut cluster = Cluster::new();
+    cluster.config = "1";
+    cluster.settle();
+    cluster.deploy("b");
+    cluster.until(|state| state.weight().canary() == 20);
+    let seen = with_target(cluster.world(), |target| target.uid = "another".into());
+    let next = decide(&cluster.plan, &cluster.state, &seen, &Answers::default()).state;
+    assert_eq!((next.weight(), next.canary), (Weight::ZERO, CanaryPods::Stale));
+    let next = decide(&cluster.plan, &next, &seen, &Answers::default()).state;
+    assert!(matches!(next.phase, Phase::Progressing(_)), "the other one is known then: {next:?}");
+}
+
+#[test]
 fn s4_an_upgrade_of_the_hashing_soon_after_a_rollback_does_not_bring_the_bad_version_back() {
     let mut cluster = Cluster::at_weight(20);
     cluster.answer([Verdict::Fail]);
