@@ -261,3 +261,22 @@ async fn s3_pods_beside_a_primary_that_was_left_are_started_anew() {
     cluster.settle().await;
     assert_eq!(cluster.phase(), "Succeeded");
 }
+
+/// Seeds 1002039 and 1002708: pods that somebody else had started with the configs of before were analysed as if they had
+/// those on record, because the watch did not show these pods yet.
+#[tokio::test(start_paused = true)]
+async fn s3_no_pods_are_taken_for_new_that_a_watch_does_not_show_yet() {
+    let mut cluster = configs::at_rest().await;
+    cluster.edit(CONFIG_MAPS, "settings", |settings| settings["data"]["color"] = "green".into());
+    cluster.operator.refresh(&cluster.server);
+    cluster.edit(DEPLOYMENTS, NAME, |target| target["spec"]["replicas"] = 3.into());
+    cluster.react();
+    let canary = cluster.get(CANARIES, NAME);
+    let error = cluster.operator.pass(canary).await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    assert_eq!(cluster.phase(), "Initialized");
+    assert!(cluster.settle_until(|cluster| cluster.phase() == "Progressing").await);
+    assert_eq!(cluster.status()["canaryPods"], "Stale");
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Succeeded");
+}

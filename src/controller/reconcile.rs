@@ -365,10 +365,13 @@ impl Pass<'_> {
             let seen = observe::world(context, rollout, &found, &canary);
             let next = decide(plan, state, &seen, answers);
             if promotes(state, &next.state) && !answers.is_empty() {
-                self.still_asked(about).await?;
+                self.still_there(about).await?;
             }
             let retreats = self.is_retreat(state, &found, &next);
             if !retreats {
+                if starts(state, &next.state) {
+                    self.still_there(&found.target.as_deref().map(identity)).await?;
+                }
                 if !seen.deleted
                     && let Some(held) = commit::finalizer(context, rollout, &canary, true).await?
                 {
@@ -390,9 +393,10 @@ impl Pass<'_> {
         Err(Error::Supersede(rollout.key.to_string()))
     }
 
-    /// Whether the target still is what the answers are about: watches may be behind, or the whole process may have stood
-    /// still, and Prometheus answers for the pods that there are.
-    async fn still_asked(&self, about: &Identity) -> Result<(), Error> {
+    /// Whether the target still is what the decision is about: watches may be behind, or the whole process may have stood
+    /// still. Prometheus answers for the pods that there are, and pods that somebody else has started may have begun with
+    /// other configs.
+    async fn still_there(&self, about: &Identity) -> Result<(), Error> {
         let key = self.rollout.target();
         let now = self.context.look_up(Lane::Work, &key).await?.ok_or_else(|| Error::Lag(key.to_string()))?;
         if about.as_ref() == Some(&identity(&now)) { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
@@ -438,6 +442,13 @@ fn moves(state: &State, next: &State) -> bool {
 /// Whether a decision gives the analysed version to the primary.
 fn promotes(state: &State, next: &State) -> bool {
     matches!((&state.phase, &next.phase), (Phase::Progressing(_), Phase::Promoting(_)))
+}
+
+/// Whether a decision starts pods, and counts on it that they begin with the configs of the version.
+fn starts(state: &State, next: &State) -> bool {
+    let configured = next.target.as_ref().is_some_and(|target| !target.configs.0.is_empty());
+    let is_up = |state: &State| state.canary == CanaryPods::Up;
+    configured && !is_up(state) && is_up(next) && matches!(next.phase, Phase::Progressing(_))
 }
 
 /// Which object a target is, and of which generation.

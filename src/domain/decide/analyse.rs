@@ -7,8 +7,8 @@ use super::pending::{Pending, hindrance, later, without_traffic};
 use super::{Decision, News, failed, go, is_remade, news, progressing, restore, supersede, wake_at};
 use crate::domain::questions::{gate, opened};
 use crate::domain::{
-    Analysis, CanaryPods, Gate, Hook, OnInconclusive, Phase, Plan, Promotion, Reply, State, Target, TargetSeen,
-    Weight, World,
+    Analysis, CanaryPods, Gate, Hook, OnInconclusive, Phase, Plan, Promotion, Reply, State, Target, TargetSeen, Weight,
+    World,
 };
 use jiff::{SignedDuration, Timestamp};
 

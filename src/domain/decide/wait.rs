@@ -66,7 +66,8 @@ pub(super) fn come_to_the_gate(state: &State, now: Timestamp) -> Decision {
 pub(super) fn open(state: &State, now: Timestamp, target: &TargetSeen, reason: Reason, why: &str) -> Decision {
     let revision = state.candidate().map(ToString::to_string).unwrap_or_default();
     let note = Note::new(reason, format!("revision {revision} is being started: {why}"));
-    let next = State { phase: Phase::Progressing(Analysis::new(now)), canary: fresh(state.canary, target), ..state.clone() };
+    let next =
+        State { phase: Phase::Progressing(Analysis::new(now)), canary: fresh(state.canary, target), ..state.clone() };
     go(next, Waiting::CanaryNotReady { pods: target.pods }, vec![note])
 }
 
