@@ -18,7 +18,7 @@ demo: cluster-up install ## Roll out a good version and a bad one on a real clus
 	source e2e/cluster/env.sh && cargo run --quiet --package serin-e2e --bin demo
 
 .PHONY: test
-test: lint unit e2e ## All that CI checks
+test: lint unit simulate e2e ## All that CI checks
 
 .PHONY: lint
 lint: ## Format, clippy, documentation, charts, scripts
@@ -32,9 +32,9 @@ unit: ## Tests that need no cluster
 
 # SEEDS says how many, FROM the first of them, LIMIT for how many seconds at most; SEED=… plays one and tells what happens.
 # The same seeds every time, so that a red run is about the change; more of them find more.
-SEEDS ?= 300
+SEEDS ?= 3000
 FROM ?= 0
-LIMIT ?= 3600
+LIMIT ?= 300
 .PHONY: simulate
 simulate: ## Rollouts with everything going wrong, in virtual time
 	cargo run --quiet --release --locked --package serin-simulation -- \
