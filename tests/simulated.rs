@@ -280,3 +280,45 @@ async fn s3_no_pods_are_taken_for_new_that_a_watch_does_not_show_yet() {
     cluster.settle().await;
     assert_eq!(cluster.phase(), "Succeeded");
 }
+
+/// A cluster whose version has 10 % of the traffic, and an instance whose watches of everything but Canaries are behind: they
+/// show the route as it was before.
+async fn with_one_that_is_behind() -> (Cluster, Operator) {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    let before =
+        |cluster: &Cluster| cluster.backends() == "web-primary 100, web-canary 0" && cluster.phase() == "Progressing";
+    assert!(cluster.settle_until(before).await);
+    cluster.react();
+    let own = settings(&cluster.prometheus.address);
+    let mut behind = Operator::with(&cluster.server, own, cluster.clock, cluster.leadership.clone());
+    behind.refresh(&cluster.server);
+    cluster.operator.refresh(&cluster.server);
+    cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap();
+    assert_eq!(cluster.backends(), "web-primary 90, web-canary 10");
+    cluster.prometheus.says(Says::Value(50.0));
+    cluster.wait(10).await;
+    (cluster, behind)
+}
+
+/// Seed 2809: after another instance's raise, one whose watch of routes was behind recorded a retreat and wrote nothing.
+#[tokio::test(start_paused = true)]
+async fn s4_a_retreat_from_another_leaders_weight_does_not_believe_a_watch() {
+    let (cluster, behind) = with_one_that_is_behind().await;
+    behind.pass(cluster.get(CANARIES, NAME)).await.unwrap();
+    assert_eq!((cluster.phase().as_str(), cluster.backends().as_str()), ("Failed", "web-primary 100, web-canary 0"));
+}
+
+/// Seeds 2809 and 1000592: the drain delay counted from a moment at which the gateway had not taken the traffic away yet.
+#[tokio::test(start_paused = true)]
+async fn s2_no_drain_begins_by_a_route_that_is_another_one_now() {
+    let (mut cluster, behind) = with_one_that_is_behind().await;
+    cluster.operator.refresh(&cluster.server);
+    cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap();
+    assert_eq!((cluster.phase().as_str(), cluster.backends().as_str()), ("Failed", "web-primary 100, web-canary 0"));
+    let error = behind.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    assert_eq!(cluster.status()["canaryPods"], "Up", "the gateway has not said yet that it does what the route says");
+    behind.pass(cluster.get(CANARIES, NAME)).await.unwrap();
+    assert_eq!(cluster.status()["canaryPods"], "Up", "what was read is remembered");
+}

@@ -294,10 +294,19 @@ fn replaced<'object>(
 
 /// The same, of routes that lead so.
 fn leads_away(plan: &Plan, state: &State, routing: &Routing) -> bool {
-    let shown = match routing {
+    matches!(state.traffic(plan), Traffic::Split(split) if split.weight < shown(routing))
+}
+
+/// Whether less traffic is seen to be led to the canary than is on record: somebody has taken it back, or the watch is behind.
+pub(super) fn is_behind(plan: &Plan, state: &State, found: &Found) -> bool {
+    matches!(state.traffic(plan), Traffic::Split(split) if split.weight > shown(&found.routing))
+}
+
+/// The share that the canary may get by what is seen of its routes.
+fn shown(routing: &Routing) -> Weight {
+    match routing {
         Routing::Split(weight, _) => *weight,
         Routing::Mixed => Weight::FULL,
         Routing::Missing | Routing::Whole(_) | Routing::Unusable(_) => Weight::ZERO,
-    };
-    matches!(state.traffic(plan), Traffic::Split(split) if split.weight < shown)
+    }
 }

@@ -4,7 +4,7 @@
 //! a second leader can repeat work, but cannot apply what was never recorded. And traffic that has to go waits for nobody:
 //! no answer, no Secret, no turn, and no other write than that which records it.
 
-use super::apply::{Intent, is_retreat};
+use super::apply::{Intent, is_behind, is_retreat};
 use super::cache::Key;
 use super::claims::{Claim, NamespacedName};
 use super::context::{Context, canary_key, key_of};
@@ -372,6 +372,9 @@ impl Pass<'_> {
                 if starts(state, &next.state) {
                     self.still_there(&found.target.as_deref().map(identity)).await?;
                 }
+                if counts_on_routes(state, &next.state) {
+                    self.still_led_so(&found).await?;
+                }
                 if !seen.deleted
                     && let Some(held) = commit::finalizer(context, rollout, &canary, true).await?
                 {
@@ -384,7 +387,13 @@ impl Pass<'_> {
             let status =
                 api::record(canary.status.as_ref(), plan, &next, outcome, canary.metadata.generation, seen.now);
             match commit::status(context, lane, &canary, status).await {
-                Ok(canary) => return Ok(Done { found, canary, next, retreats }),
+                Ok(canary) => {
+                    if next.state.weight() < state.weight() && is_behind(plan, state, &found) {
+                        // What was on record may be on the route, whatever the watch shows.
+                        rollout.routes().into_iter().for_each(|key| context.cache.doubt(key));
+                    }
+                    return Ok(Done { found, canary, next, retreats });
+                }
                 Err(error) if error.is_conflict() => canary = self.edited(lane, &canary, state).await?,
                 Err(error) if retreats => return Err(Error::Retreat(Box::new(error))),
                 Err(error) => return Err(error),
@@ -400,6 +409,21 @@ impl Pass<'_> {
         let key = self.rollout.target();
         let now = self.context.look_up(Lane::Work, &key).await?.ok_or_else(|| Error::Lag(key.to_string()))?;
         if about.as_ref() == Some(&identity(&now)) { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
+    }
+
+    /// Whether traffic still is led as it was found: a watch that is behind may show that none reaches pods that some reaches.
+    async fn still_led_so(&self, found: &Found) -> Result<(), Error> {
+        let Self { context, rollout, .. } = *self;
+        let apex = [(rollout.service(""), &found.apex)];
+        let routes = rollout.routes();
+        let led: Vec<_> = if routes.is_empty() { apex.into() } else { routes.into_iter().zip(&found.routes).collect() };
+        for (key, found) in led {
+            let now = context.look_up(Lane::Work, &key).await?;
+            if now.as_ref().map(version) != found.as_deref().map(version) {
+                return Err(Error::Supersede(key.to_string()));
+            }
+        }
+        Ok(())
     }
 
     /// The Canary as it is now, if nothing but its metadata has changed since it was read.
@@ -449,6 +473,20 @@ fn starts(state: &State, next: &State) -> bool {
     let configured = next.target.as_ref().is_some_and(|target| !target.configs.0.is_empty());
     let is_up = |state: &State| state.canary == CanaryPods::Up;
     configured && !is_up(state) && is_up(next) && matches!(next.phase, Phase::Progressing(_))
+}
+
+/// Whether a decision counts on it that no traffic reaches pods that are to be stopped.
+fn counts_on_routes(state: &State, next: &State) -> bool {
+    let drains = |state: &State| {
+        matches!(state.canary, CanaryPods::Draining { .. })
+            || matches!(state.phase, Phase::Terminating { stage: Farewell::Draining, .. })
+    };
+    drains(next) && !drains(state)
+}
+
+/// Which state of an object it is.
+fn version(object: &Value) -> &Value {
+    &object["metadata"]["resourceVersion"]
 }
 
 /// Which object a target is, and of which generation.

@@ -33,6 +33,7 @@ pub(super) fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
     };
     let deadline = later(since, plan.progress_deadline);
     let drained = later(since, plan.drain_delay);
+    let primary_serves = seen.primary.as_ref().is_some_and(|primary| !primary.pods.lost());
 
     match (stage, &seen.target) {
         (Farewell::Reviving, Some(target)) if !runs_promoted(state, target) => {
@@ -45,8 +46,12 @@ pub(super) fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
         (Farewell::Reviving, Some(target)) => {
             wake_at(stay(state, Waiting::CanaryNotReady { pods: target.pods }), Some(deadline))
         }
-        (Farewell::HandingOver | Farewell::Draining, Some(target)) if target.pods.lost() => {
+        (Farewell::HandingOver | Farewell::Draining, Some(target)) if target.pods.lost() && primary_serves => {
             go(at(Farewell::Reviving), Waiting::CanaryNotReady { pods: target.pods }, vec![])
+        }
+        // To lead all requests to a primary that has no pods either helps nobody; nor does it to delete it.
+        (Farewell::HandingOver | Farewell::Draining, Some(target)) if target.pods.lost() && seen.now < deadline => {
+            wake_at(stay(state, Waiting::CanaryNotReady { pods: target.pods }), Some(deadline))
         }
         (Farewell::HandingOver, _) => match handed_over(plan, seen, since) {
             Ok(()) => {

@@ -184,6 +184,24 @@ fn s3_pods_of_a_target_that_was_made_anew_are_replaced_before_they_are_analysed(
 }
 
 #[test]
+fn s2_an_app_that_is_handed_back_goes_to_no_primary_without_pods() {
+    let state = State {
+        target: Some(target("a", 2)),
+        phase: Phase::Terminating { since: START, stage: Farewell::HandingOver },
+        ..state(Phase::Initialized { since: START })
+    };
+    let deleted = World { deleted: true, ..world(60, &state) };
+    let none = with_target(deleted, |target| {
+        rename(target, "a", 2);
+        target.pods = pods(2, 0);
+    });
+    let next = |seen: &World| decide(&plan(), &state, seen, &Answers::default()).state.phase;
+    assert!(matches!(next(&none), Phase::Terminating { stage: Farewell::Reviving, .. }));
+    let primary = none.primary.clone().map(|primary| Primary { pods: pods(2, 0), ..primary });
+    assert_eq!(next(&World { primary, ..none }), state.phase);
+}
+
+#[test]
 fn s4_an_upgrade_of_the_hashing_soon_after_a_rollback_does_not_bring_the_bad_version_back() {
     let mut cluster = Cluster::at_weight(20);
     cluster.answer([Verdict::Fail]);
