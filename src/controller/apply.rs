@@ -94,7 +94,10 @@ impl Intent<'_> {
                 let routing = mesh.observe(routed, &replaced(&all, place, found));
                 if leads_away(self.plan, self.state, &routing) { Lane::Retreat } else { Lane::Work }
             };
-            self.converge_by((Lane::Retreat, writes), key, self.found.routes[place].as_ref(), render).await?;
+            let found = self.found.routes[place].as_ref();
+            if let Some(written) = self.converge_by((Lane::Retreat, writes), key, found, render).await? {
+                self.context.cache.led(key, &written);
+            }
         }
         Ok(())
     }
@@ -199,17 +202,18 @@ impl Intent<'_> {
         found: Option<&Arc<Value>>,
         render: impl Fn(Option<&Value>) -> Result<Option<Value>, Error>,
     ) -> Result<(), Error> {
-        self.converge_by((Lane::Work, |_: Option<&Value>| Lane::Work), key, found, render).await
+        self.converge_by((Lane::Work, |_: Option<&Value>| Lane::Work), key, found, render).await.map(drop)
     }
 
-    /// The same, with the lanes by which it is looked at, and by which it is written from what was found.
+    /// The same, with the lanes by which it is looked at, and by which it is written from what was found. Answers with the
+    /// object if it was written.
     async fn converge_by(
         &self,
         (reads, writes): (Lane, impl Fn(Option<&Value>) -> Lane),
         key: &Key,
         found: Option<&Arc<Value>>,
         render: impl Fn(Option<&Value>) -> Result<Option<Value>, Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Value>, Error> {
         // What this pass itself has written is newer than what it looked at.
         let mut found = self.context.cache.newer(key, found.cloned());
         // A retreat needs no look: what it was rendered from is refused if it is old.
@@ -217,9 +221,9 @@ impl Intent<'_> {
             found = self.context.look_up(reads, key).await?.map(Arc::new);
         }
         for _ in 0..ATTEMPTS {
-            let Some(wanted) = render(found.as_deref())? else { return Ok(()) };
+            let Some(wanted) = render(found.as_deref())? else { return Ok(None) };
             if found.as_deref() == Some(&wanted) {
-                return Ok(());
+                return Ok(None);
             }
             let lane = writes(found.as_deref());
             let asked = self.newest.get_or_try_init(|| self.still_newest(lane));
@@ -227,13 +231,13 @@ impl Intent<'_> {
             let written = match &found {
                 Some(found) => self.context.change(lane, key, found, &wanted).await,
                 // Whoever deletes everything, or the whole namespace, wants nothing made anew.
-                None if matches!(self.state.phase, Phase::Terminating { .. }) => return Ok(()),
+                None if matches!(self.state.phase, Phase::Terminating { .. }) => return Ok(None),
                 None => self.context.create(key, &wanted).await,
             };
             match written {
                 Ok(written) if render(Some(&written))?.as_ref() == Some(&written) => {
                     self.context.cache.settle(key);
-                    return Ok(());
+                    return Ok(Some(written));
                 }
                 Ok(_) => return Err(Error::Keep(key.to_string())),
                 Err(error) if error.is_conflict() => {

@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,6 +45,8 @@ pub struct Cache {
     claims: Scoped<Arc<Claims>>,
     /// Objects of which nobody knows whether the last write to them was carried out.
     doubtful: Mutex<HashSet<Key>>,
+    /// Routes as this process wrote them last.
+    led: Mutex<HashMap<Key, Spec>>,
     /// The configs of versions.
     pub(super) followed: Arc<Followed>,
 }
@@ -181,6 +183,22 @@ impl Cache {
         self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
+    /// Remembers how this process has led traffic.
+    pub(super) fn led(&self, key: &Key, route: &Value) {
+        self.led.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), spec(route));
+    }
+
+    /// Whether a route is led as this process has led it last.
+    pub(super) fn is_led(&self, key: &Key, found: Option<&Value>) -> bool {
+        let led = self.led.lock().unwrap_or_else(PoisonError::into_inner);
+        found.is_some_and(|found| led.get(key) == Some(&spec(found)))
+    }
+
+    /// Its Canary is gone.
+    pub(super) fn forget(&self, key: &Key) {
+        self.led.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
     /// The newer of what a pass has looked at and what this process has written since. What else the watch has shown since
     /// is not meant: what was rendered from an older one must meet with a conflict.
     pub(super) fn newer(&self, key: &Key, found: Option<Arc<Value>>) -> Option<Arc<Value>> {
@@ -195,6 +213,13 @@ impl Cache {
     fn store(&self, key: &Key) -> Option<&Store> {
         self.stores.get(&key.resource.kind)?.within(&key.namespace).map(|store| &**store)
     }
+}
+
+/// Which object, and which of its specs: its status says what the gateway makes of that.
+type Spec = (Value, Value);
+
+fn spec(object: &Value) -> Spec {
+    (object["metadata"]["uid"].clone(), object["metadata"]["generation"].clone())
 }
 
 /// By what objects of a kind are looked for, besides their names.

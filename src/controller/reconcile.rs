@@ -411,13 +411,17 @@ impl Pass<'_> {
         if about.as_ref() == Some(&identity(&now)) { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
     }
 
-    /// Whether traffic still is led as it was found: a watch that is behind may show that none reaches pods that some reaches.
+    /// Whether traffic still is led as it was found: a watch that is behind may show that none reaches pods that some reaches,
+    /// because another process has led it since. Nobody does without a record.
     async fn still_led_so(&self, found: &Found) -> Result<(), Error> {
         let Self { context, rollout, .. } = *self;
         let apex = [(rollout.service(""), &found.apex)];
         let routes = rollout.routes();
         let led: Vec<_> = if routes.is_empty() { apex.into() } else { routes.into_iter().zip(&found.routes).collect() };
         for (key, found) in led {
+            if context.cache.is_led(&key, found.as_deref()) {
+                continue;
+            }
             let now = context.look_up(Lane::Work, &key).await?;
             if now.as_ref().map(version) != found.as_deref().map(version) {
                 return Err(Error::Supersede(key.to_string()));
@@ -440,6 +444,7 @@ impl Pass<'_> {
     async fn finish(&self, canary: &Canary, next: &Decision, found: &Found) -> Result<Option<Duration>, Error> {
         let Self { context, rollout, .. } = *self;
         if let Phase::Terminating { stage: Farewell::Released | Farewell::Kept, .. } = next.state.phase {
+            rollout.routes().iter().for_each(|key| context.cache.forget(key));
             commit::finalizer(context, rollout, canary, false).await?;
             return Ok(None);
         }

@@ -190,7 +190,7 @@ fn s2_an_app_that_is_handed_back_goes_to_no_primary_without_pods() {
         phase: Phase::Terminating { since: START, stage: Farewell::HandingOver },
         ..state(Phase::Initialized { since: START })
     };
-    let deleted = World { deleted: true, ..world(60, &state) };
+    let deleted = World { deleted: true, ..world(5, &state) };
     let none = with_target(deleted, |target| {
         rename(target, "a", 2);
         target.pods = pods(2, 0);
