@@ -32,7 +32,7 @@ unit: ## Tests that need no cluster
 
 # SEEDS says how many, FROM the first of them, LIMIT for how many seconds at most; SEED=… plays one and tells what happens.
 # The same seeds every time, so that a red run is about the change; more of them find more.
-SEEDS ?= 3000
+SEEDS ?= 1000
 FROM ?= 0
 LIMIT ?= 300
 .PHONY: simulate

@@ -241,8 +241,9 @@ impl Intent<'_> {
                 }
                 Ok(_) => return Err(Error::Keep(key.to_string())),
                 Err(error) if error.is_conflict() => {
-                    in_time(lane, self.still_newest(lane)).await?;
                     found = self.context.look_up(lane, key).await?.map(Arc::new);
+                    // In this order: who records something newer writes after that, and that write would be met.
+                    in_time(lane, self.still_newest(lane)).await?;
                 }
                 Err(error) => {
                     if error.is_unheard() {
