@@ -11,15 +11,21 @@ use serde_json::Value;
 use serin::controller::Error;
 use serin_testing::{CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, Verb};
 
-/// A pass that wrote nothing forgot the write of the pass before it, and the next one acted on what the watch still showed.
-#[tokio::test(start_paused = true)]
-async fn s4_a_retreat_does_not_believe_a_watch_that_is_behind() {
+/// A cluster whose new version has its pods, and no traffic yet.
+async fn before_the_first_traffic() -> Cluster {
     let mut cluster = Cluster::at_rest().await;
     cluster.deploy("web:2");
     let before =
         |cluster: &Cluster| cluster.backends() == "web-primary 100, web-canary 0" && cluster.phase() == "Progressing";
     assert!(cluster.settle_until(before).await);
     cluster.react();
+    cluster
+}
+
+/// A pass that wrote nothing forgot the write of the pass before it, and the next one acted on what the watch still showed.
+#[tokio::test(start_paused = true)]
+async fn s4_a_retreat_does_not_believe_a_watch_that_is_behind() {
+    let mut cluster = before_the_first_traffic().await;
     cluster.operator.refresh(&cluster.server);
     // From now on the watch of routes shows nothing new.
     let canary = |cluster: &Cluster| cluster.get(CANARIES, NAME);
@@ -284,12 +290,7 @@ async fn s3_no_pods_are_taken_for_new_that_a_watch_does_not_show_yet() {
 /// A cluster whose version has 10 % of the traffic, and an instance whose watches of everything but Canaries are behind: they
 /// show the route as it was before.
 async fn with_one_that_is_behind() -> (Cluster, Operator) {
-    let mut cluster = Cluster::at_rest().await;
-    cluster.deploy("web:2");
-    let before =
-        |cluster: &Cluster| cluster.backends() == "web-primary 100, web-canary 0" && cluster.phase() == "Progressing";
-    assert!(cluster.settle_until(before).await);
-    cluster.react();
+    let mut cluster = before_the_first_traffic().await;
     let own = settings(&cluster.prometheus.address);
     let mut behind = Operator::with(&cluster.server, own, cluster.clock, cluster.leadership.clone());
     behind.refresh(&cluster.server);

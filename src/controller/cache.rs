@@ -46,7 +46,7 @@ pub struct Cache {
     /// Objects of which nobody knows whether the last write to them was carried out.
     doubtful: Mutex<HashSet<Key>>,
     /// Routes as this process wrote them last.
-    led: Mutex<HashMap<Key, Spec>>,
+    led: Mutex<HashMap<Key, Identity>>,
     /// The configs of versions.
     pub(super) followed: Arc<Followed>,
 }
@@ -185,13 +185,13 @@ impl Cache {
 
     /// Remembers how this process has led traffic.
     pub(super) fn led(&self, key: &Key, route: &Value) {
-        self.led.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), spec(route));
+        self.led.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), identity(route));
     }
 
     /// Whether a route is led as this process has led it last.
     pub(super) fn is_led(&self, key: &Key, found: Option<&Value>) -> bool {
         let led = self.led.lock().unwrap_or_else(PoisonError::into_inner);
-        found.is_some_and(|found| led.get(key) == Some(&spec(found)))
+        found.is_some_and(|found| led.get(key) == Some(&identity(found)))
     }
 
     /// Its Canary is gone.
@@ -215,10 +215,10 @@ impl Cache {
     }
 }
 
-/// Which object, and which of its specs: its status says what the gateway makes of that.
-type Spec = (Value, Value);
+/// Which object it is, and of which generation: its status says what is made of that.
+pub(super) type Identity = (Value, Value);
 
-fn spec(object: &Value) -> Spec {
+pub(super) fn identity(object: &Value) -> Identity {
     (object["metadata"]["uid"].clone(), object["metadata"]["generation"].clone())
 }
 

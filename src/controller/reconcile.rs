@@ -5,7 +5,7 @@
 //! no answer, no Secret, no turn, and no other write than that which records it.
 
 use super::apply::{Intent, is_behind, is_retreat};
-use super::cache::Key;
+use super::cache::{self, Key, identity, version};
 use super::claims::{Claim, NamespacedName};
 use super::context::{Context, canary_key, key_of};
 use super::error::Error;
@@ -23,7 +23,6 @@ use crate::workload;
 use futures::future::{Either, select};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use serde_json::Value;
 use std::mem::discriminant;
 use std::pin::pin;
 use std::time::Duration;
@@ -116,7 +115,7 @@ struct Pass<'a> {
 }
 
 /// Which object a target is, and of which generation; nothing without a target.
-type Identity = Option<(Value, Value)>;
+type Identity = Option<cache::Identity>;
 
 /// What is to be found out before a pass can decide.
 struct Due {
@@ -487,16 +486,6 @@ fn counts_on_routes(state: &State, next: &State) -> bool {
             || matches!(state.phase, Phase::Terminating { stage: Farewell::Draining, .. })
     };
     drains(next) && !drains(state)
-}
-
-/// Which state of an object it is.
-fn version(object: &Value) -> &Value {
-    &object["metadata"]["resourceVersion"]
-}
-
-/// Which object a target is, and of which generation.
-fn identity(target: &Value) -> (Value, Value) {
-    (target["metadata"]["uid"].clone(), target["metadata"]["generation"].clone())
 }
 
 /// Never in the past, and never busy.

@@ -7,8 +7,7 @@ use super::pending::{Pending, hindrance, later, without_traffic};
 use super::{Decision, News, failed, go, is_remade, news, progressing, restore, supersede, wake_at};
 use crate::domain::questions::{gate, opened};
 use crate::domain::{
-    Analysis, CanaryPods, Gate, Hook, OnInconclusive, Phase, Plan, Promotion, Reply, State, Target, TargetSeen, Weight,
-    World,
+    Analysis, CanaryPods, Gate, Hook, OnInconclusive, Phase, Plan, Promotion, Reply, State, TargetSeen, Weight, World,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -35,7 +34,7 @@ pub(super) fn analyse(
         return failed(state, now, why);
     }
     if is_remade(state, target) {
-        return replace_pods(plan, state, recorded, target, now);
+        return replace_pods(plan, state, recorded, now);
     }
     let round = heard.round();
     let hindrance = hindrance(plan, state, recorded, seen, target);
@@ -217,9 +216,9 @@ fn withdraw(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp, why
 
 /// The target is another object than the one whose pods were started: nobody knows with which configs the pods of this one
 /// began, and what is analysed shall be what is on record (S3).
-fn replace_pods(plan: &Plan, state: &State, analysis: &Analysis, target: &TargetSeen, now: Timestamp) -> Decision {
+fn replace_pods(plan: &Plan, state: &State, analysis: &Analysis, now: Timestamp) -> Decision {
     let text = "the target was made anew: its pods are replaced, and the analysis begins anew without traffic";
-    let next = State { target: Some(Target::new(target)), canary: CanaryPods::Stale, ..state.clone() };
+    let next = State { canary: CanaryPods::Stale, ..state.clone() };
     let note = Note::warning(Reason::Retreated, text.to_owned());
     hold(plan, &next, without_weight(analysis, now), now, Waiting::CanaryStale, vec![note])
 }
