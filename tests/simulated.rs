@@ -9,7 +9,9 @@ use common::configs;
 use common::prometheus::Says;
 use serde_json::Value;
 use serin::controller::Error;
-use serin_testing::{CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, Verb};
+use serin_testing::{
+    CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, GroupVersionResource, HTTP_ROUTES, SERVICES, Verb,
+};
 
 /// A cluster whose new version has its pods, and no traffic yet.
 async fn before_the_first_traffic() -> Cluster {
@@ -322,4 +324,51 @@ async fn s2_no_drain_begins_by_a_route_that_is_another_one_now() {
     assert_eq!(cluster.status()["canaryPods"], "Up", "the gateway has not said yet that it does what the route says");
     behind.pass(cluster.get(CANARIES, NAME)).await.unwrap();
     assert_eq!(cluster.status()["canaryPods"], "Up", "what was read is remembered");
+}
+
+/// At the moment at which this object is read, another leader records something newer, and then writes the object.
+fn meets_another_leader(cluster: &Cluster, kind: GroupVersionResource, name: &'static str, write: fn(&mut Value)) {
+    let server = cluster.server.clone();
+    let mut met = false;
+    cluster.server.set_faults(move |request| {
+        let reads = request.verb == Verb::Get && request.resource == kind.plural;
+        if reads && request.name.as_deref() == Some(name) && !std::mem::replace(&mut met, true) {
+            let record = |canary: &mut Value| canary["status"]["failedChecks"] = 1.into();
+            server.update(CANARIES, NAMESPACE, NAME, record).expect("the other leader records");
+            server.update(kind, NAMESPACE, name, write).expect("the other leader writes");
+        }
+        Fault::Pass
+    });
+}
+
+/// Seed 2114: after a conflict it was asked whether the record is the newest, and then the object was read: what another
+/// leader had recorded and written in between was undone.
+#[tokio::test(start_paused = true)]
+async fn s7_after_a_conflict_an_object_is_read_before_the_record() {
+    let mut cluster = before_the_first_traffic().await;
+    let annotate = |route: &mut Value| route["metadata"]["annotations"]["by"] = "somebody".into();
+    cluster.operator.refresh(&cluster.server);
+    cluster.edit(HTTP_ROUTES, NAME, annotate);
+    meets_another_leader(&cluster, HTTP_ROUTES, NAME, annotate);
+    let error = cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0", "no traffic by a record that is old");
+}
+
+/// The same with an object of which nobody knew whether it was written, in a pass that had asked about its record before.
+#[tokio::test(start_paused = true)]
+async fn s7_an_object_in_doubt_is_read_before_the_record() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    cluster.server.set_faults(|request| match (request.verb, request.name.as_deref()) {
+        (Verb::Patch, Some("web-primary")) => Fault::DropBefore,
+        _ => Fault::Pass,
+    });
+    assert!(cluster.settle_until(|cluster| cluster.phase() == "Promoting").await);
+    cluster.server.delete(SERVICES, NAMESPACE, "web-canary").unwrap();
+    meets_another_leader(&cluster, DEPLOYMENTS, "web-primary", |primary| primary["spec"]["paused"] = true.into());
+    let error = cluster.pass().await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    assert!(cluster.find(SERVICES, "web-canary").is_some(), "it was asked about the record before");
+    assert_eq!(cluster.image("web-primary"), "web:1", "nothing is promoted by a record that is old");
 }

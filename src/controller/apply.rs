@@ -218,7 +218,7 @@ impl Intent<'_> {
         let mut found = self.context.cache.newer(key, found.cloned());
         // A retreat needs no look: what it was rendered from is refused if it is old.
         if self.context.cache.is_doubtful(key) && writes(found.as_deref()) != Lane::Retreat {
-            found = self.context.look_up(reads, key).await?.map(Arc::new);
+            found = self.look_again(reads, &writes, key).await?;
         }
         for _ in 0..ATTEMPTS {
             let Some(wanted) = render(found.as_deref())? else { return Ok(None) };
@@ -240,11 +240,7 @@ impl Intent<'_> {
                     return Ok(Some(written));
                 }
                 Ok(_) => return Err(Error::Keep(key.to_string())),
-                Err(error) if error.is_conflict() => {
-                    found = self.context.look_up(lane, key).await?.map(Arc::new);
-                    // In this order: who records something newer writes after that, and that write would be met.
-                    in_time(lane, self.still_newest(lane)).await?;
-                }
+                Err(error) if error.is_conflict() => found = self.look_again(lane, &writes, key).await?,
                 Err(error) => {
                     if error.is_unheard() {
                         self.context.cache.doubt(key.clone());
@@ -254,6 +250,20 @@ impl Intent<'_> {
             }
         }
         Err(Error::Supersede(key.to_string()))
+    }
+
+    /// An object as it is now, if the recorded state is the newest after that. In this order: who records something newer
+    /// writes after that, and that write would be met.
+    async fn look_again(
+        &self,
+        reads: Lane,
+        writes: impl Fn(Option<&Value>) -> Lane,
+        key: &Key,
+    ) -> Result<Option<Arc<Value>>, Error> {
+        let found = self.context.look_up(reads, key).await?.map(Arc::new);
+        let lane = writes(found.as_deref());
+        in_time(lane, self.still_newest(lane)).await?;
+        Ok(found)
     }
 
     /// Whether the recorded state still is the newest: an instance that stood still must not undo what came after.
