@@ -390,6 +390,24 @@ async fn a_pass_that_is_turned_away_comes_back_when_the_api_server_asks_for_no_m
     assert_eq!(cluster.phase(), "Succeeded");
 }
 
+/// A pass in the line for a place had something to ask, and waited for another place with the one that came for it in hand:
+/// in the end nobody had any.
+#[tokio::test(start_paused = true)]
+async fn a_pass_leaves_the_line_for_a_place_to_ask() {
+    let inbox = Inbox::start(Does::Hang).await;
+    let mut cluster = at_a_weight(&inbox).await;
+    throttle(&cluster, Fault::Hang, 0);
+    let others = in_the_way_of(&mut cluster).await;
+    let ours = tokio::spawn(pass(cluster.get(CANARIES, NAME), Arc::clone(&cluster.operator.context)));
+    come_to_a_stop().await;
+    assert!(!ours.is_finished(), "it is in the line");
+    cluster.wait(11).await;
+    come_to_a_stop().await;
+    assert!(ours.is_finished(), "a check is due");
+    assert_eq!(ours.await.unwrap().unwrap(), Some(Duration::ZERO), "it is begun again, and asks");
+    others.iter().for_each(JoinHandle::abort);
+}
+
 /// Thousands of passes may wait at the same time. Each is a future, whose parts have room of their own while they are needed.
 #[tokio::test(start_paused = true)]
 async fn a_pass_that_waits_is_small() {

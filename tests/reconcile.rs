@@ -5,6 +5,7 @@ mod common;
 use common::app::{self, NAME, NAMESPACE};
 use common::cluster::{BROKEN, Cluster, STUCK, canary_with, template};
 use common::prometheus::Says;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use serin::controller::lease::Leadership;
 use serin_testing::{
@@ -1140,6 +1141,41 @@ async fn a_rollout_of_five_steps_makes_few_requests() {
     // Before the promotion: is the target still what was asked about? Before the pods are stopped, which is recorded already:
     // is the record the newest?
     assert_eq!(read, ["deployments", "canaries"]);
+}
+
+/// The record comes before the write: a write that is late must not shorten what a weight is watched for.
+#[tokio::test(start_paused = true)]
+async fn an_interval_begins_when_the_weight_is_written() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    let late = Duration::from_secs(4);
+    cluster.server.set_faults(move |request| if is_patch_of_route(request) { Fault::Delay(late) } else { Fault::Pass });
+    assert!(cluster.settle_until(|cluster| cluster.backends() == "web-primary 90, web-canary 10").await);
+    let written = cluster.clock.now();
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    // The route of this step is written late, too.
+    let watched = cluster.clock.now().duration_since(written) - SignedDuration::try_from(late).unwrap();
+    assert!(watched >= SignedDuration::from_secs(10), "{watched}");
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Succeeded");
+}
+
+/// Who resets the weights all the time must not keep Serin from asking how the new version does.
+#[tokio::test(start_paused = true)]
+async fn weights_that_are_put_right_again_and_again_hold_up_no_check() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.backends() == "web-primary 90, web-canary 10").await);
+    for _ in 0..3 {
+        cluster.wait(3).await;
+        cluster.edit(HTTP_ROUTES, NAME, |route| route["spec"]["rules"][0]["backendRefs"][1]["weight"] = 50.into());
+        cluster.pass().await.unwrap();
+        assert_eq!(cluster.backends(), "web-primary 90, web-canary 10");
+    }
+    assert_eq!(cluster.status()["canaryWeight"], 10);
+    cluster.wait(1).await;
+    cluster.pass().await.unwrap();
+    assert_eq!(cluster.status()["canaryWeight"], 30);
 }
 
 // ---- helpers ----

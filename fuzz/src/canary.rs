@@ -94,5 +94,6 @@ pub(crate) fn as_wanted(plan: &Plan, state: &State, now: Timestamp, version: &st
         }),
         apex_on_primary: true,
         routing: split,
+        led: None,
     }
 }

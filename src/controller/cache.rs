@@ -10,8 +10,10 @@ use super::scoped::Scoped;
 use super::store::{Kept, Marks, Store, number};
 use super::tenancy::Scope;
 use crate::api::Canary;
+use crate::domain::Weight;
 use crate::workload::autoscaler;
 use crate::workload::configs::Kind;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::core::{ApiResource, DynamicObject};
@@ -46,7 +48,7 @@ pub struct Cache {
     /// Objects of which nobody knows whether the last write to them was carried out.
     doubtful: Mutex<HashSet<Key>>,
     /// Routes as this process wrote them last.
-    led: Mutex<HashMap<Key, Identity>>,
+    led: Mutex<HashMap<Key, Led>>,
     /// The configs of versions.
     pub(super) followed: Arc<Followed>,
 }
@@ -183,15 +185,18 @@ impl Cache {
         self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    /// Remembers how this process has led traffic.
-    pub(super) fn led(&self, key: &Key, route: &Value) {
-        self.led.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), identity(route));
+    /// Remembers how this process has led traffic: a weight that is put right again and again is there since the first time.
+    pub(super) fn led(&self, key: &Key, route: &Value, weight: Weight, now: Timestamp) {
+        let mut led = self.led.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = led.get(key).filter(|before| before.weight == weight).map_or(now, |before| before.since);
+        led.insert(key.clone(), Led { identity: identity(route), weight, since });
     }
 
-    /// Whether a route is led as this process has led it last.
-    pub(super) fn is_led(&self, key: &Key, found: Option<&Value>) -> bool {
+    /// Since when a route is led as this process has led it last; nothing when it is led otherwise.
+    pub(super) fn led_since(&self, key: &Key, found: Option<&Value>) -> Option<Timestamp> {
         let led = self.led.lock().unwrap_or_else(PoisonError::into_inner);
-        found.is_some_and(|found| led.get(key) == Some(&identity(found)))
+        let Led { identity: written, since, .. } = led.get(key)?;
+        (identity(found?) == *written).then_some(*since)
     }
 
     /// Its Canary is gone.
@@ -213,6 +218,14 @@ impl Cache {
     fn store(&self, key: &Key) -> Option<&Store> {
         self.stores.get(&key.resource.kind)?.within(&key.namespace).map(|store| &**store)
     }
+}
+
+/// How this process has led traffic by a route.
+struct Led {
+    identity: Identity,
+    /// The canary's share.
+    weight: Weight,
+    since: Timestamp,
 }
 
 /// Which object it is, and of which generation: its status says what is made of that.

@@ -34,6 +34,16 @@ pub enum Error {
         /// To what.
         object: String,
     },
+    /// There is no place for the pass now; it is begun again when there is one.
+    #[error("every place for a pass is taken; see --concurrency")]
+    Crowd {
+        /// The new version has traffic, so it goes first.
+        serves: bool,
+        /// There is something to ask first.
+        asks: bool,
+        /// After how long it is to be looked whether the traffic has to go.
+        look: Duration,
+    },
     /// Traffic is to leave the canary, and has not yet.
     #[error("could not take the traffic back")]
     Retreat(#[source] Box<Error>),

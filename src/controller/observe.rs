@@ -126,5 +126,11 @@ pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, canary:
         apex_on_primary: selector
             .is_some_and(|selector| workload.apex_on_primary(selector, found.apex.as_deref(), &found.routing)),
         routing: found.routing.clone(),
+        led: rollout
+            .routes()
+            .iter()
+            .zip(&found.routes)
+            .filter_map(|(key, found)| context.cache.led_since(key, found.as_deref()))
+            .max(),
     }
 }

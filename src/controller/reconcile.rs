@@ -43,10 +43,45 @@ const ATTEMPTS: usize = 3;
 pub async fn reconcile(name: &NamespacedName, context: &Context) -> Result<Option<Duration>, Error> {
     // Thousands may wait for something at the same time: what each holds meanwhile shall be small, so every part of a pass
     // has room of its own, and has it only while it is under way.
-    Box::pin(one(name, context)).await
+    match Box::pin(one(name, context, Place::Unknown)).await {
+        Err(Error::Crowd { serves, .. }) => Box::pin(in_turn(name, context, serves)).await,
+        outcome => outcome,
+    }
 }
 
-async fn one(name: &NamespacedName, context: &Context) -> Result<Option<Duration>, Error> {
+/// What a pass knows of its place among those that write.
+enum Place<'a> {
+    /// Nothing: there may be one.
+    Unknown,
+    /// It is waited for. Who waits must not ask meanwhile, and then wait for another one: the one that comes would be nobody's.
+    Awaited,
+    /// It has one.
+    Held(Slot<'a>),
+}
+
+/// Waits for a place with nothing in hand but a name. Whenever something changes or is due it is looked whether traffic has
+/// to go, which needs no place, or whether something is to be asked, for which a pass leaves the line.
+async fn in_turn(name: &NamespacedName, context: &Context, serves: bool) -> Result<Option<Duration>, Error> {
+    let mut news = context.news.of(&name.namespace, &name.name);
+    let mut turn = pin!(context.slots.wait(serves));
+    // What changed before it was listened to is looked at first.
+    let mut look = Duration::ZERO;
+    loop {
+        let place = tokio::select! {
+            biased;
+            slot = &mut turn => Place::Held(slot),
+            () = context.news.stopped() => return Err(Error::Supersede(key_of(name).to_string())),
+            _ = timeout(look, news.changed()) => Place::Awaited,
+        };
+        match Box::pin(one(name, context, place)).await {
+            Err(Error::Crowd { asks: true, .. }) => return Ok(Some(Duration::ZERO)),
+            Err(Error::Crowd { look: next, .. }) => look = next,
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn one(name: &NamespacedName, context: &Context, place: Place<'_>) -> Result<Option<Duration>, Error> {
     let key = key_of(name);
     let canary = match context.canary(&key) {
         Some(Ok(canary)) => Box::new(canary),
@@ -77,7 +112,7 @@ async fn one(name: &NamespacedName, context: &Context) -> Result<Option<Duration
         Err(invalid) => return Box::pin(refuse(context, &canary, "InvalidStatus", &invalid.to_string())).await,
     };
     let pass = Pass { context, rollout: &rollout, plan: &plan };
-    Box::pin(pass.run(canary, &state, found)).await
+    Box::pin(pass.run(canary, &state, found, place)).await
 }
 
 /// What a spec asks for.
@@ -151,8 +186,14 @@ struct Done {
     retreats: bool,
 }
 
-impl Pass<'_> {
-    async fn run(self, canary: Box<Canary>, state: &State, found: Found) -> Result<Option<Duration>, Error> {
+impl<'a> Pass<'a> {
+    async fn run(
+        self,
+        canary: Box<Canary>,
+        state: &State,
+        found: Found,
+        place: Place<'a>,
+    ) -> Result<Option<Duration>, Error> {
         let Self { context, rollout, plan } = self;
         let deleted = canary.metadata.deletion_timestamp.is_some();
         let mut due = match self.due(&canary, state, &found) {
@@ -162,7 +203,7 @@ impl Pass<'_> {
         let about = due.about.take();
         let stuck = due.retreat && Box::pin(self.catch_up(&canary, state, &found)).await?;
         let found = if due.retreat { None } else { Some(found) };
-        let known = Box::pin(self.learn(canary, state, due, found, stuck)).await?;
+        let known = Box::pin(self.learn(canary, state, due, (found, place), stuck)).await?;
         let Known { answers, read, canary, found, _slot } = known;
         let read_version = canary.resource_version();
         let Done { found, canary, next, retreats } =
@@ -223,17 +264,30 @@ impl Pass<'_> {
         canary: Box<Canary>,
         state: &State,
         due: Due,
-        found: Option<Found>,
+        (found, place): (Option<Found>, Place<'a>),
         stuck: bool,
-    ) -> Result<Known<'_>, Error> {
+    ) -> Result<Known<'a>, Error> {
         let Self { context, rollout, .. } = *self;
         let (asks, waits) = (!due.asked.is_empty(), !due.asked.is_empty() || !due.unread.is_empty());
+        let serves = state.weight() > Weight::ZERO;
+        if asks
+            && matches!(place, Place::Awaited)
+            && let Some(look) = self.looks_again(&canary, state, &Answers::default())
+        {
+            return Err(Error::Crowd { serves, asks, look });
+        }
+        // Who asks has no place meanwhile.
+        let held = if let (Place::Held(slot), false) = (place, asks) { Some(slot) } else { None };
         // Thousands may wait; and what was seen before is old then.
         let found = found.filter(|_| !waits);
         let (answers, read) = self.find_out(&canary, state, due, stuck).await;
-        let serves = state.weight() > Weight::ZERO;
-        let free = context.slots.find(serves);
-        if !asks && free.is_some() {
+        let free = held.or_else(|| context.slots.find(serves));
+        if !asks {
+            if free.is_none()
+                && let Some(look) = self.looks_again(&canary, state, &answers)
+            {
+                return Err(Error::Crowd { serves, asks, look });
+            }
             return Ok(Known { answers, read, canary, found, _slot: free });
         }
         let superseded = || Error::Supersede(rollout.key.to_string());
@@ -268,7 +322,7 @@ impl Pass<'_> {
             match select(answers, read).await {
                 Either::Right((read, answers)) => (answers.await, read),
                 Either::Left((answers, read)) => {
-                    let is_known = self.is_to_go_back(canary, state, &answers);
+                    let is_known = self.looks_again(canary, state, &answers).is_none();
                     let read = if is_known { Ok(()) } else { read.await };
                     (answers, read)
                 }
@@ -328,19 +382,20 @@ impl Pass<'_> {
                 if enough(&seen, &found, &next) {
                     return;
                 }
-                next.wake.map_or(LONGEST_LOOK, |at| until(at, seen.now).clamp(SHORTEST_LOOK, LONGEST_LOOK))
+                look_at(&next, seen.now)
             };
             // That nothing was told within this time is no reason not to look.
             let _ = timeout(due, news.changed()).await;
         }
     }
 
-    /// Whether traffic has to go, after these answers.
-    fn is_to_go_back(&self, canary: &Canary, state: &State, answers: &Answers) -> bool {
+    /// After how long it is to be looked again whether traffic has to go; nothing when it has to, after these answers.
+    fn looks_again(&self, canary: &Canary, state: &State, answers: &Answers) -> Option<Duration> {
         let Self { context, rollout, plan } = *self;
         let found = observe::look(context, rollout);
         let seen = observe::world(context, rollout, &found, canary);
-        self.is_retreat(state, &found, &decide(plan, state, &seen, answers))
+        let next = decide(plan, state, &seen, answers);
+        (!self.is_retreat(state, &found, &next)).then(|| look_at(&next, seen.now))
     }
 
     /// Whether a decision takes traffic back, or one that has done so is still to be carried out.
@@ -418,7 +473,7 @@ impl Pass<'_> {
         let routes = rollout.routes();
         let led: Vec<_> = if routes.is_empty() { apex.into() } else { routes.into_iter().zip(&found.routes).collect() };
         for (key, found) in led {
-            if context.cache.is_led(&key, found.as_deref()) {
+            if context.cache.led_since(&key, found.as_deref()).is_some() {
                 continue;
             }
             let now = context.look_up(Lane::Work, &key).await?;
@@ -486,6 +541,11 @@ fn counts_on_routes(state: &State, next: &State) -> bool {
             || matches!(state.phase, Phase::Terminating { stage: Farewell::Draining, .. })
     };
     drains(next) && !drains(state)
+}
+
+/// When a pass that waits looks around by itself.
+fn look_at(next: &Decision, now: Timestamp) -> Duration {
+    next.wake.map_or(LONGEST_LOOK, |at| until(at, now).clamp(SHORTEST_LOOK, LONGEST_LOOK))
 }
 
 /// Never in the past, and never busy.

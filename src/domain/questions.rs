@@ -28,7 +28,7 @@ fn of_phase(plan: &Plan, state: &State, seen: &World, target: &TargetSeen) -> Qu
     let only = |hooks: &[Hook]| Questions { metrics: false, hooks: hooks.iter().copied().collect() };
     match &state.phase {
         Phase::Waiting { asked, .. } if again(plan, *asked, seen.now) => only(&[Hook::ConfirmRollout, Hook::Rollback]),
-        Phase::Progressing(analysis) if analysis.due(plan, seen.now) => {
+        Phase::Progressing(analysis) if analysis.begun(seen).due(plan, seen.now) => {
             round(plan, analysis, is_ready(plan, state, analysis, seen, target))
         }
         Phase::Promoting(Promotion { undo: None, asked, .. }) if again(plan, *asked, seen.now) => {

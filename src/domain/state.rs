@@ -2,7 +2,7 @@
 //!
 //! Invariant: data that is meaningful in one phase only lives in that phase.
 
-use super::{Configs, Hook, Plan, Revision, TargetSeen, Weight};
+use super::{Configs, Hook, Plan, Revision, TargetSeen, Weight, World};
 use jiff::Timestamp;
 
 /// Everything that must survive a crash.
@@ -255,6 +255,12 @@ impl Analysis {
     #[must_use]
     pub fn due(&self, plan: &Plan, now: Timestamp) -> bool {
         self.early || self.since.checked_add(plan.interval).is_ok_and(|due| now >= due)
+    }
+
+    /// The same, with an interval that does not begin before the traffic is led so.
+    #[must_use]
+    pub fn begun(&self, seen: &World) -> Self {
+        Self { since: seen.begun(self.since), ..*self }
     }
 
     /// Whether nothing stands before the first traffic, or copies of it, but checks and gates.

@@ -20,6 +20,17 @@ pub struct World {
     pub apex_on_primary: bool,
     /// Where the gateway sends requests.
     pub routing: Routing,
+    /// Since when the routes are as this process has written them; `None` when it has not.
+    pub led: Option<Timestamp>,
+}
+
+impl World {
+    /// When an interval begins that was recorded to begin at `recorded`: the record comes before the write, and the write
+    /// may be late. What nobody knows any more is taken to have been quick.
+    #[must_use]
+    pub fn begun(&self, recorded: Timestamp) -> Timestamp {
+        self.led.map_or(recorded, |led| led.max(recorded))
+    }
 }
 
 /// The user's workload.

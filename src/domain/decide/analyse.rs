@@ -39,7 +39,7 @@ pub(super) fn analyse(
     let round = heard.round();
     let hindrance = hindrance(plan, state, recorded, seen, target);
     let blocked = hindrance.as_ref().map(|_| recorded.blocked.unwrap_or(now));
-    let analysis = &Analysis { blocked, ..*recorded };
+    let analysis = &Analysis { blocked, ..recorded.begun(seen) };
     let serves = analysis.weight > Weight::ZERO;
     let skipped = plan.skip_analysis || analysis.skipped;
 

@@ -51,7 +51,7 @@ pub(super) fn promote(
         None if ready && heard.hook(Hook::Rollback) == Said::Missing => {
             wake_at(go(state.clone(), Waiting::Nothing, vec![]), Some(later(seen.now, SOON)))
         }
-        None if ready => take_over(plan, state, promotion, seen.now),
+        None if ready => take_over(plan, state, promotion, seen),
         None if overdue && promotion.shifted.is_none() => {
             let why = format!("the primary did not become ready with the analysed version: {}", count(pods));
             let note = Note::warning(Reason::PromotionFailed, format!("{why}; it gets the version before"));
@@ -73,13 +73,16 @@ pub(super) fn promote(
 }
 
 /// The primary runs the analysed version: it gets the traffic, at once or in steps.
-fn take_over(plan: &Plan, state: &State, promotion: &Promotion, now: Timestamp) -> Decision {
+fn take_over(plan: &Plan, state: &State, promotion: &Promotion, seen: &World) -> Decision {
+    let now = seen.now;
     let left = next_weight(plan, promotion);
     if promotion.weight > Weight::ZERO && plan.promotion_step.is_some() {
-        let due = promotion.shifted.map(|shifted| later(shifted, plan.interval)).filter(|due| now < *due);
-        if let Some(due) = due {
+        let due = |shifted| later(seen.begun(shifted), plan.interval);
+        if let Some((shifted, due)) =
+            promotion.shifted.map(|shifted| (shifted, due(shifted))).filter(|(_, due)| now < *due)
+        {
             let hooks = plan.hooks.contains(&Hook::Rollback).then(|| next_question(plan, promotion, now));
-            let waiting = Waiting::Dwell { until: due };
+            let waiting = Waiting::Dwell { until: later(shifted, plan.interval) };
             return wake_at(stay(state, waiting), Some(hooks.map_or(due, |hooks| hooks.min(due))));
         }
     }

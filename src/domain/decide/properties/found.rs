@@ -4,7 +4,7 @@ use super::super::traces::cluster::{Cluster, Gateway, outcome, plan, steps, weig
 use super::super::{Decision, decide};
 use crate::domain::{
     Acceptance, Analysis, Answers, CanaryPods, Configs, Farewell, Percent, Phase, Plan, Pods, Primary, Promotion,
-    Revision, Routing, Scale, State, Target, TargetSeen, Traffic, Verdict, Weight, World,
+    Revision, Routing, Scale, State, Target, TargetSeen, Traffic, Verdict, Weight, World, questions,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -64,6 +64,7 @@ fn world(seconds: i64, state: &State) -> World {
         primary: Some(Primary { revision: state.primary_revision().cloned(), pods: pods(2, 2), most: None }),
         apex_on_primary: true,
         routing: Routing::Split(state.weight(), Acceptance::Accepted),
+        led: None,
     }
 }
 
@@ -305,4 +306,18 @@ fn an_analysis_that_is_skipped_from_now_on_does_not_spin_while_it_waits() {
     let seen = World { routing: Routing::Missing, ..world(30, &state) };
     let Decision { wake, .. } = decide(&plan, &state, &seen, &Answers::default());
     assert!(wake.unwrap() > at(30), "{wake:?}");
+}
+
+#[test]
+fn s5_an_interval_does_not_begin_before_the_traffic_is_led() {
+    let plan = plan();
+    let state = state(Phase::Progressing(Analysis { prepared: true, ..analysis(50) }));
+    let interval = plan.interval.as_secs();
+    let seen = |seconds| World { led: Some(at(5)), ..world(seconds, &state) };
+    for (early, asks) in [(interval, false), (interval + 4, false), (interval + 5, true)] {
+        assert_eq!(questions(&plan, &state, &seen(early)).metrics, asks, "{early} s after the record");
+    }
+    let early = decide(&plan, &state, &seen(interval), &Answers::default());
+    assert_eq!((early.state, early.wake), (state.clone(), Some(at(interval + 5))), "nothing is recorded for it");
+    assert!(questions(&plan, &state, &world(interval, &state)).metrics, "it is not known when it was led");
 }

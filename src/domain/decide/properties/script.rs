@@ -410,6 +410,7 @@ impl Cluster {
                 Traffic::Untouched | Traffic::Target => Routing::Whole(acceptance.clone()),
                 Traffic::Split(split) => Routing::Split(split.weight, acceptance.clone()),
             },
+            led: None,
         }
     }
 }

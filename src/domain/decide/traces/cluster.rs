@@ -306,7 +306,7 @@ impl Cluster {
         };
         let apex_on_primary = matches!(self.shown, Traffic::Split(_));
         let command = self.ordered.map(|order| Command { written: order.into(), by: "kubectl-annotate".into() });
-        World { now: self.now, deleted: self.deleted, command, target, primary, apex_on_primary, routing }
+        World { now: self.now, deleted: self.deleted, command, target, primary, apex_on_primary, routing, led: None }
     }
 
     /// One pass, and what becomes of it; whether anything has changed.
