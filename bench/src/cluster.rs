@@ -226,6 +226,8 @@ fn start_apiserver(tools: &Tools, directory: &Directory, etcd_port: u16, port: u
     let mut command = Command::new(&tools.apiserver);
     // It has little memory in use here, which Go would collect all the time; the cores are scarce, and shared with the operator.
     command.env("GOGC", "800");
+    // Thousands of canaries are more than that leaves room for.
+    command.env("GOMEMLIMIT", "8GiB");
     command.args(["--profiling=false", "--endpoint-reconciler-type=none", "--bind-address=127.0.0.1"]);
     command.args([
         "--advertise-address=127.0.0.1",

@@ -1,7 +1,8 @@
 //! The objects of one kind, as their watch shows them and as this process has written them since.
 //!
 //! Invariant: a list is shown when it is complete, and then all of it at once. What this process has written is shown
-//! until the watch is no longer behind it. Of an object that nobody looks at there is nothing but its name and version.
+//! until the watch is no longer behind it. Of an object that nobody looks at there is nothing but its name and version, and
+//! of the others a text that takes little room.
 
 use super::claims::{Claims, NamespacedName};
 use super::slim::slim;
@@ -11,16 +12,20 @@ use kube::ResourceExt;
 use kube::api::{DynamicObject, ObjectMeta};
 use kube::core::{ApiResource, Resource};
 use kube::runtime::watcher::Event;
-use serde::Deserialize;
+use lz4_flex::block;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// A watch that has not shown a write after this long will not: the object was deleted again.
 const WATCH_LAG: Duration = Duration::from_secs(30);
+
+/// How much of the first object of a kind the others are compressed by, in bytes.
+const EXAMPLE: usize = 16 * 1024;
 
 /// `namespace/name`: one text is half as large as two.
 type Place = Box<str>;
@@ -37,6 +42,8 @@ pub struct Store {
     /// Who says which objects are looked at; without them all are.
     claims: Option<Arc<Claims>>,
     marks: Marks,
+    /// What the first of them said: the others are much like it.
+    example: OnceLock<Arc<[u8]>>,
     objects: RwLock<Objects>,
     listed: watch::Sender<bool>,
 }
@@ -65,15 +72,23 @@ struct Packed {
 /// What one version of an object says.
 #[derive(Debug)]
 struct Text {
-    /// As JSON, without its type and its version.
-    json: Box<str>,
+    /// As JSON, without its type and its version, compressed.
+    compressed: Box<[u8]>,
+    /// By what it is compressed; the same for all texts of a store, so that equal ones are equal.
+    example: Arc<[u8]>,
     /// The same as a tree, which is ten times as large, as long as somebody looks at it.
     tree: Mutex<Weak<Value>>,
 }
 
-impl From<String> for Text {
-    fn from(json: String) -> Self {
-        Self { json: json.into(), tree: Mutex::default() }
+impl Text {
+    fn new(json: &str, example: &Arc<[u8]>) -> Self {
+        let compressed = block::compress_prepend_size_with_dict(json.as_bytes(), example).into();
+        Self { compressed, example: Arc::clone(example), tree: Mutex::default() }
+    }
+
+    fn json(&self) -> Vec<u8> {
+        let json = block::decompress_size_prepended_with_dict(&self.compressed, &self.example);
+        json.expect("it was compressed by this process")
     }
 }
 
@@ -103,7 +118,14 @@ pub(super) struct Kept {
 impl Store {
     /// Of a kind of which every object is looked at.
     pub(super) fn whole(resource: ApiResource, marks: Marks) -> Self {
-        Self { resource, claims: None, marks, objects: RwLock::default(), listed: watch::Sender::new(false) }
+        Self {
+            resource,
+            claims: None,
+            marks,
+            example: OnceLock::new(),
+            objects: RwLock::default(),
+            listed: watch::Sender::new(false),
+        }
     }
 
     /// Of a kind of which only those objects are looked at that a Canary claims, or that Serin has marked.
@@ -198,7 +220,7 @@ impl Store {
     /// shown meanwhile is as new, or newer.
     pub(super) fn complete(&self, namespace: &str, name: &str, found: Option<DynamicObject>) {
         let place = place(namespace, name);
-        let found = found.map(|object| pack(self.marks, object));
+        let found = found.map(|object| self.pack(object));
         let mut objects = self.write();
         let Some(Packed { version, text: None, .. }) = objects.shown.get(&place) else { return };
         let stub = *version;
@@ -212,7 +234,7 @@ impl Store {
     /// Remembers what the API server answered to a write; it is slim.
     pub(super) fn wrote(&self, object: DynamicObject) {
         let place = place_of(&object);
-        let packed = pack(self.marks, object);
+        let packed = self.pack(object);
         self.write().remember(place, packed);
     }
 
@@ -220,9 +242,8 @@ impl Store {
     pub(super) fn recorded(&self, canary: &Canary) {
         let mut canary = canary.clone();
         let version = canary.metadata.resource_version.take().map_or(0, |text| number(&text));
-        let text = serde_json::to_string(&canary).expect("all keys are texts, so it can be written as JSON");
         let place = place(canary.namespace().as_deref().unwrap_or_default(), &canary.name_any());
-        self.write().remember(place, Packed { version, text: Some(Arc::new(text.into())), marks: Box::default() });
+        self.write().remember(place, Packed { version, text: Some(self.text(&canary)), marks: Box::default() });
     }
 
     /// The object of a text that was kept. All who look at it at the same time look at the same one.
@@ -231,7 +252,7 @@ impl Store {
         if let Some(value) = tree.upgrade() {
             return Some(value);
         }
-        let mut value: Value = serde_json::from_str(&kept.text.json).ok()?;
+        let mut value: Value = serde_json::from_slice(&kept.text.json()).ok()?;
         value["apiVersion"] = self.resource.api_version.as_str().into();
         value["kind"] = self.resource.kind.as_str().into();
         value["metadata"]["resourceVersion"] = kept.version.to_string().into();
@@ -265,10 +286,24 @@ impl Store {
             Some(known) if was_whole && known.version == version => known,
             _ if was_whole || self.is_looked_at(&object) => {
                 slim(&self.resource, &mut object);
-                pack(self.marks, object)
+                self.pack(object)
             }
             _ => Packed { version, text: None, marks: Box::default() },
         }
+    }
+
+    fn pack(&self, mut object: DynamicObject) -> Packed {
+        let version = version_of(&object);
+        let marks = (self.marks)(&object).into();
+        object.metadata.resource_version = None;
+        object.types = None;
+        Packed { version, text: Some(self.text(&object)), marks }
+    }
+
+    fn text(&self, object: &impl Serialize) -> Arc<Text> {
+        let json = serde_json::to_string(object).expect("all keys are texts, so it can be written as JSON");
+        let example = self.example.get_or_init(|| json.as_bytes()[..json.len().min(EXAMPLE)].into());
+        Arc::new(Text::new(&json, example))
     }
 
     fn is_looked_at(&self, object: &DynamicObject) -> bool {
@@ -396,13 +431,13 @@ impl Packed {
         self.text.clone().map(|text| Kept { version: self.version, text })
     }
 
-    fn json(&self) -> Option<&str> {
-        self.text.as_ref().map(|text| &*text.json)
+    fn compressed(&self) -> Option<&[u8]> {
+        self.text.as_deref().map(|text| &*text.compressed)
     }
 
     /// Whether it says something else, or more.
     fn differs(&self, other: &Self) -> bool {
-        self.json() != other.json()
+        self.compressed() != other.compressed()
     }
 }
 
@@ -412,14 +447,14 @@ impl Kept {
     /// # Errors
     /// When it cannot be read as one.
     pub(super) fn canary(&self) -> Result<Canary, serde_json::Error> {
-        let mut canary: Canary = serde_json::from_str(&self.text.json)?;
+        let mut canary: Canary = serde_json::from_slice(&self.text.json())?;
         canary.metadata.resource_version = Some(self.version.to_string());
         Ok(canary)
     }
 
     /// The Canary that owns the object.
     pub(super) fn holder(&self) -> Option<OwnerReference> {
-        holder(&self.text.json)
+        holder(&self.text)
     }
 
     pub(super) fn version(&self) -> u128 {
@@ -427,23 +462,14 @@ impl Kept {
     }
 }
 
-fn pack(marks: Marks, mut object: DynamicObject) -> Packed {
-    let version = version_of(&object);
-    let marks = marks(&object).into();
-    object.metadata.resource_version = None;
-    object.types = None;
-    let text = serde_json::to_string(&object).expect("all keys are texts, so it can be written as JSON");
-    Packed { version, text: Some(Arc::new(text.into())), marks }
-}
-
 fn change(place: &str, packed: &Packed) -> Change {
     let (namespace, name) = place.split_once('/').unwrap_or_default();
-    let canary = packed.json().and_then(holder).map(|owner| owner.name);
+    let canary = packed.text.as_deref().and_then(holder).map(|owner| owner.name);
     Change { object: NamespacedName::new(namespace, name), canary }
 }
 
 /// The Canary among the owners.
-fn holder(text: &str) -> Option<OwnerReference> {
+fn holder(text: &Text) -> Option<OwnerReference> {
     #[derive(Deserialize)]
     struct Owned {
         metadata: Owners,
@@ -454,7 +480,7 @@ fn holder(text: &str) -> Option<OwnerReference> {
         #[serde(default)]
         owner_references: Vec<OwnerReference>,
     }
-    let owned: Owned = serde_json::from_str(text).ok()?;
+    let owned: Owned = serde_json::from_slice(&text.json()).ok()?;
     owned.metadata.owner_references.into_iter().find(is_canary)
 }
 
@@ -544,6 +570,30 @@ mod tests {
             "apiVersion": "serin.dev/v1beta1", "kind": "Canary", "metadata": {"name": name, "namespace": "shop"},
             "spec": {"targetRef": {"kind": "Deployment", "name": target}, "service": {"port": 80}},
         }))
+    }
+
+    // ---- what it takes ----
+
+    #[test]
+    fn objects_that_are_alike_take_little_room() {
+        let store = store();
+        let like = |name: &str| {
+            let labels = json!({"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": "somebody"});
+            let container = json!({"name": "main", "image": format!("registry.example.com/shop/{name}:1.2.3"),
+                "ports": [{"containerPort": 8080}], "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8080}}});
+            object(json!({
+                "metadata": {"name": name, "namespace": "shop", "resourceVersion": "1", "labels": labels},
+                "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}}},
+            }))
+        };
+        let names: Vec<_> = (0..100).map(|number| format!("app-{number}")).collect();
+        list(&store, names.iter().map(|name| like(name)));
+        let kept: Vec<_> = names.iter().map(|name| store.get("shop", name).unwrap()).collect();
+        let compressed: usize = kept.iter().map(|kept| kept.text.compressed.len()).sum();
+        let whole: usize = kept.iter().map(|kept| kept.text.json().len()).sum();
+        assert!(compressed * 3 < whole, "{compressed} of {whole}");
+        let image = &store.value(&kept[7]).unwrap()["spec"]["template"]["spec"]["containers"][0]["image"];
+        assert_eq!(*image, "registry.example.com/shop/app-7:1.2.3");
     }
 
     // ---- what this process has written ----
