@@ -396,12 +396,14 @@ async fn a_pass_that_is_turned_away_comes_back_when_the_api_server_asks_for_no_m
 async fn a_pass_leaves_the_line_for_a_place_to_ask() {
     let inbox = Inbox::start(Does::Hang).await;
     let mut cluster = at_a_weight(&inbox).await;
+    // Before those who have the place give up.
+    cluster.edit_spec(|spec| spec["analysis"]["interval"] = "5s".into());
     throttle(&cluster, Fault::Hang, 0);
     let others = in_the_way_of(&mut cluster).await;
     let ours = tokio::spawn(pass(cluster.get(CANARIES, NAME), Arc::clone(&cluster.operator.context)));
     come_to_a_stop().await;
     assert!(!ours.is_finished(), "it is in the line");
-    cluster.wait(11).await;
+    cluster.wait(6).await;
     come_to_a_stop().await;
     assert!(ours.is_finished(), "a check is due");
     assert_eq!(ours.await.unwrap().unwrap(), Some(Duration::ZERO), "it is begun again, and asks");
