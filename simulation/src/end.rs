@@ -90,7 +90,7 @@ fn with_canary(
             if failure.is_empty() || !text(&ready, "/message").contains(failure) {
                 wrong.push(format!("Failed, and nothing says why: {}", ready["message"]));
             }
-            // A primary that was left behind is analysed against by the name that it had: the same version has another.
+            // A primary that was left behind keeps its name, and the target may be the same version by another.
             if runs(truth) && !is_left(server, text(status, "/promoted/revision")) {
                 wrong.push(format!("Failed, and the primary runs what the target says: {truth}"));
             }
