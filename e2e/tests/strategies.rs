@@ -339,13 +339,11 @@ async fn edit_analysis(app: &App, analysis: Value) -> Result<()> {
 
 /// A cookie of this name, as a client is given it who has none.
 async fn given(app: &App, name: &str) -> Result<String> {
-    for _ in 0..100 {
+    let cookie = async || {
         let record = app.ask().await;
-        if let Some(cookie) = record.cookies().iter().find(|cookie| cookie.starts_with(&format!("{name}="))) {
-            return Ok(cookie.clone());
-        }
-    }
-    anyhow::bail!("nobody is given {name}")
+        Ok(record.cookies().iter().find(|cookie| cookie.starts_with(&format!("{name}="))).cloned())
+    };
+    wait_for(&format!("somebody is given {name}"), GATEWAY_FOLLOWS, cookie).await
 }
 
 /// Waits until the app's Service selects the pods of a workload.
