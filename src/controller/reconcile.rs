@@ -203,7 +203,7 @@ impl<'a> Pass<'a> {
         let about = due.about.take();
         let stuck = due.retreat && Box::pin(self.catch_up(&canary, state, &found)).await?;
         let found = if due.retreat { None } else { Some(found) };
-        let known = Box::pin(self.learn(canary, state, due, (found, place), stuck)).await?;
+        let known = Box::pin(self.learn(canary, state, due, found, place, stuck)).await?;
         let Known { answers, read, canary, found, _slot } = known;
         let read_version = canary.resource_version();
         let Done { found, canary, next, retreats } =
@@ -264,46 +264,57 @@ impl<'a> Pass<'a> {
         canary: Box<Canary>,
         state: &State,
         due: Due,
-        (found, place): (Option<Found>, Place<'a>),
+        found: Option<Found>,
+        place: Place<'a>,
         stuck: bool,
     ) -> Result<Known<'a>, Error> {
-        let Self { context, rollout, .. } = *self;
-        let (asks, waits) = (!due.asked.is_empty(), !due.asked.is_empty() || !due.unread.is_empty());
-        let serves = state.weight() > Weight::ZERO;
-        if asks
-            && matches!(place, Place::Awaited)
-            && let Some(look) = self.looks_again(&canary, state, &Answers::default())
-        {
-            return Err(Error::Crowd { serves, asks, look });
-        }
-        // Who asks has no place meanwhile.
-        let held = if let (Place::Held(slot), false) = (place, asks) { Some(slot) } else { None };
-        // Thousands may wait; and what was seen before is old then.
-        let found = found.filter(|_| !waits);
-        let (answers, read) = self.find_out(&canary, state, due, stuck).await;
-        let free = held.or_else(|| context.slots.find(serves));
-        if !asks {
-            if free.is_none()
-                && let Some(look) = self.looks_again(&canary, state, &answers)
-            {
-                return Err(Error::Crowd { serves, asks, look });
+        if !due.asked.is_empty() {
+            if matches!(place, Place::Awaited) {
+                self.line_up(&canary, state, &Answers::default(), true)?;
             }
-            return Ok(Known { answers, read, canary, found, _slot: free });
+            drop((found, place));
+            let (answers, read) = self.find_out(&canary, state, due, stuck).await;
+            return self.take_turn(&canary, state, answers, read).await;
         }
+        // What was seen before something was read is old then.
+        let found = found.filter(|_| due.unread.is_empty());
+        let (answers, read) = self.find_out(&canary, state, due, stuck).await;
+        let slot = if let Place::Held(slot) = place { Some(slot) } else { self.context.slots.find(serves(state)) };
+        if slot.is_none() {
+            self.line_up(&canary, state, &answers, false)?;
+        }
+        Ok(Known { answers, read, canary, found, _slot: slot })
+    }
+
+    /// Ends a pass that has to wait for a place, so that it waits with its name alone; traffic that has to go waits for none.
+    fn line_up(&self, canary: &Canary, state: &State, answers: &Answers, asks: bool) -> Result<(), Error> {
+        let look = self.looks_again(canary, state, answers);
+        look.map_or(Ok(()), |look| Err(Error::Crowd { serves: serves(state), asks, look }))
+    }
+
+    /// Waits for a place with answers in hand, which nobody is to be asked for again.
+    async fn take_turn(
+        &self,
+        canary: &Canary,
+        state: &State,
+        answers: Answers,
+        read: Result<(), Error>,
+    ) -> Result<Known<'a>, Error> {
+        let Self { context, rollout, .. } = *self;
         let superseded = || Error::Supersede(rollout.key.to_string());
-        drop(found);
+        let free = context.slots.find(serves(state));
         let slot = if free.is_some() {
             free
         } else {
             tokio::select! {
                 biased;
-                () = self.goes_back(&canary, state, &answers) => None,
+                () = self.goes_back(canary, state, &answers) => None,
                 () = context.news.stopped() => return Err(superseded()),
-                slot = context.slots.wait(serves) => Some(slot),
+                slot = context.slots.wait(serves(state)) => Some(slot),
             }
         };
         let now = context.watched(&rollout.key).map(Box::new).ok_or_else(superseded)?;
-        if !Self::is_same(&canary, &now, state) {
+        if !Self::is_same(canary, &now, state) {
             return Err(superseded());
         }
         Ok(Known { answers, read, canary: now, found: None, _slot: slot })
@@ -520,6 +531,11 @@ fn moves(state: &State, next: &State) -> bool {
         || next.primary_revision() != state.primary_revision()
         || version(next) != version(state)
         || next.command != state.command
+}
+
+/// Whether the new version has traffic.
+fn serves(state: &State) -> bool {
+    state.weight() > Weight::ZERO
 }
 
 /// Whether a decision gives the analysed version to the primary.
