@@ -113,6 +113,26 @@ async fn s4_a_retreat_that_is_tried_again_needs_no_answer_about_its_record() {
     assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
 }
 
+/// Seed 10005113: the pass whose retreat had failed put the next version on record before it was tried again.
+#[tokio::test(start_paused = true)]
+async fn s4_a_retreat_that_failed_is_tried_again_before_anything_else_is_written() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    let mut lost = false;
+    cluster.server.set_faults(move |request| match (request.resource.as_str(), request.verb) {
+        ("httproutes", Verb::Patch) if !std::mem::replace(&mut lost, true) => Fault::DropBefore,
+        _ => Fault::Pass,
+    });
+    let records = |cluster: &Cluster| cluster.server.list(CONTROLLER_REVISIONS, None).len();
+    let before = records(&cluster);
+    cluster.deploy("web:3");
+    cluster.pass().await.unwrap_err();
+    assert_eq!((cluster.backends().as_str(), records(&cluster)), ("web-primary 70, web-canary 30", before));
+    cluster.pass().await.unwrap();
+    assert_eq!((cluster.backends().as_str(), records(&cluster)), ("web-primary 100, web-canary 0", before + 1));
+}
+
 /// A record that does not change is written by nobody, so no conflict told an instance with an old one.
 #[tokio::test(start_paused = true)]
 async fn s7_an_instance_with_an_old_record_undoes_nothing() {
@@ -249,6 +269,23 @@ async fn s3_a_primary_that_was_edited_is_not_what_it_was_given() {
     let all: Vec<_> =
         records.iter().map(|record| record["data"]["template"]["spec"]["containers"][0]["image"].clone()).collect();
     assert!(all.contains(&"web:evil".into()), "it served, by a name of its own: {all:?}");
+}
+
+/// Seed 10007841: a primary that somebody had edited while it was given a version became ready with something else, and the
+/// promotion was over.
+#[tokio::test(start_paused = true)]
+async fn s3_a_primary_that_is_edited_during_its_promotion_does_not_run_the_version() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.phase() == "Promoting").await);
+    cluster.edit(DEPLOYMENTS, "web-primary", |primary| {
+        primary["spec"]["template"]["spec"]["containers"][0]["image"] = "web:evil".into();
+    });
+    cluster.react();
+    cluster.pass().await.unwrap();
+    assert_eq!((cluster.phase().as_str(), cluster.image("web-primary").as_str()), ("Promoting", "web:2"));
+    cluster.settle().await;
+    assert_eq!((cluster.phase().as_str(), cluster.image("web-primary").as_str()), ("Succeeded", "web:2"));
 }
 
 /// Seed 1001311: beside a primary that was left behind, the target's pods had begun with other configs than those on record,

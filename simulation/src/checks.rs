@@ -213,8 +213,9 @@ impl Checks {
 
     pub(crate) fn pass_begins(&mut self, id: PassId, pods: Pods, (recorded, shown): (i64, i64)) {
         let records_from = self.records.len() - 1;
-        let newest = self.newest().weight;
-        if recorded == newest && Shown::of(self.route.as_deref()).canary() == shown && shown > newest {
+        let Record { weight: newest, phase, .. } = self.newest();
+        let is_behind = recorded == *newest && Shown::of(self.route.as_deref()).canary() == shown && shown > *newest;
+        if is_behind && rollout::leads(phase) {
             self.retreating.insert(id);
         }
         self.passes.insert(id, Pass { records_from, pods, ..Pass::default() });

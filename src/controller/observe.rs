@@ -67,12 +67,31 @@ pub(super) fn look(context: &Context, rollout: &Rollout) -> Found {
 
 /// The version that a primary was given. One that this Canary has given none is of the version that its pods are made of,
 /// whatever somebody else wrote on it: it may have been edited since, and there is no record by which that would be seen.
-fn primary_revision(rollout: &Rollout, primary: &Value, selector: &Selector) -> Revision {
+fn primary_revision(
+    context: &Context,
+    rollout: &Rollout,
+    canary: &Canary,
+    primary: &Value,
+    selector: &Selector,
+) -> Revision {
     let given = object::get(primary, &["metadata", "annotations", REVISION]).and_then(Value::as_str);
-    match given.filter(|_| object::owned_by(primary, &rollout.uid)) {
-        Some(given) => Revision(given.to_owned()),
-        None => made_of(&rollout.workload.original(primary, selector)),
-    }
+    let given = given.filter(|_| object::owned_by(primary, &rollout.uid)).map(|given| Revision(given.to_owned()));
+    given
+        .filter(|given| !is_awaited(canary) || is_as_given(context, rollout, primary, selector, given))
+        .unwrap_or_else(|| made_of(&rollout.workload.original(primary, selector)))
+}
+
+/// Whether somebody waits for the primary to run what it was given: only then it is looked whether it still is that.
+fn is_awaited(canary: &Canary) -> bool {
+    let phase = canary.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Initializing" | "Promoting"))
+}
+
+/// Whether nobody has edited a primary since it was given a version; of one without a record nobody can tell.
+fn is_as_given(context: &Context, rollout: &Rollout, primary: &Value, selector: &Selector, given: &Revision) -> bool {
+    let record = context.cache.get(&rollout.record(given));
+    let template = record.as_deref().and_then(workload::recorded_template);
+    template.is_none_or(|template| rollout.workload.is_made_of(primary, &template, selector))
 }
 
 /// The name of the version that pods of a template are, as far as the template says.
@@ -119,7 +138,7 @@ pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, canary:
             pods: workload.counted(target, of_canary.as_deref()),
         }),
         primary: found.primary.as_ref().map(|primary| Primary {
-            revision: selector.map(|selector| primary_revision(rollout, primary, selector)),
+            revision: selector.map(|selector| primary_revision(context, rollout, canary, primary, selector)),
             pods: workload.counted(primary, of_primary.as_deref()),
             most: found.scaling.as_ref().map(|scaling| scaling.most(rollout)),
         }),

@@ -212,8 +212,12 @@ impl<'a> Pass<'a> {
         let newest = OnceCell::new_with((canary.resource_version() != read_version).then_some(()));
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now, newest };
         let acted = Box::pin(intent.carry_out()).await;
-        let recorded =
-            if retreats { Box::pin(commit::versions(context, rollout, &next.state, &found)).await } else { Ok(()) };
+        // A retreat that failed is tried again before anything else is written.
+        let recorded = if retreats && acted.is_ok() {
+            Box::pin(commit::versions(context, rollout, &next.state, &found)).await
+        } else {
+            Ok(())
+        };
         Box::pin(tell::tell(context, rollout, &canary, &next.notes, &answers)).await;
         acted?;
         Box::pin(orders::clear(context, rollout, &canary, &next.state)).await?;

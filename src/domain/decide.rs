@@ -330,12 +330,14 @@ fn news<'a>(state: &State, target: &'a TargetSeen) -> News<'a> {
 }
 
 /// Whether there are pods that may have been started with other configs than the target's now: its own controller
-/// replaces the pods of another template, but not those of other configs.
+/// replaces the pods of another template, but not those of other configs. Pods that were to go for that have to go even
+/// if the template is another one now: a watch that is behind shows it long after they were started by it.
 fn stale(state: &State, target: &TargetSeen) -> bool {
+    let is_renewed = matches!(state.phase, Phase::Progressing(_)) && state.canary != CanaryPods::Up;
     // Of a target beside a primary that was left behind nobody knows what its pods began with.
     let unknown = |fence: &Target| fence.generation == LEFT_OVER && !target.configs.0.is_empty();
     let changed = state.target.as_ref().is_some_and(|fence| unknown(fence) || !fence.configs.agree(&target.configs));
-    has_pods(target) && changed
+    has_pods(target) && (changed || is_renewed)
 }
 
 fn has_pods(target: &TargetSeen) -> bool {

@@ -246,6 +246,12 @@ pub trait Workload: Send + Sync {
         rename::original(&self.template(primary), selector, metadata_text(primary, "namespace"))
     }
 
+    /// Whether the pods of a primary are made of this template of the target's.
+    fn is_made_of(&self, primary: &Value, template: &Value, selector: &Selector) -> bool {
+        let wanted = rename::renamed(template, selector, metadata_text(primary, "namespace"));
+        object::covers(&self.template(primary), &wanted)
+    }
+
     /// Its pods, as it counts them itself.
     fn pods(&self, object: &Value) -> Pods;
 

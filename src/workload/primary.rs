@@ -23,10 +23,10 @@ pub(super) fn render(
     object::own(&mut primary, &app.owner);
     labelling::follow(&mut primary, target, &app.labelling.included, &selector);
     if let Some(template) = wanted.template {
-        let template = rename::renamed(template, &selector, &app.namespace);
         let given = object::get(&primary, &["metadata", "annotations", REVISION]);
         let same = given.and_then(Value::as_str) == Some(wanted.revision.0.as_str());
-        if !same || !object::covers(&workload.template(&primary), &template) {
+        if !same || !workload.is_made_of(&primary, template, &selector) {
+            let template = rename::renamed(template, &selector, &app.namespace);
             object::set(&mut primary, &["spec", "template"], template);
         }
         object::set_metadata(&mut primary, "annotations", [(REVISION, wanted.revision.0.as_str())]);

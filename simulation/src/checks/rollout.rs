@@ -103,7 +103,7 @@ impl Checks {
             self.rollouts[2] += 1;
             wrong.extend(self.unexplained(text(step.status, "/failure"), step.new));
         }
-        if weight < Shown::of(self.route.as_deref()).canary() {
+        if leads(is) && weight < Shown::of(self.route.as_deref()).canary() {
             self.retreating.insert(id);
         }
         let phase = is.to_owned();
@@ -265,6 +265,11 @@ impl<'a> Step<'a> {
         }
         wrong
     }
+}
+
+/// Whether Serin leads the traffic: before there is a primary the route is left as it was found.
+pub(super) fn leads(phase: &str) -> bool {
+    !["", "Initializing"].contains(&phase)
 }
 
 /// An analysis that waits at its last gate is an analysis.

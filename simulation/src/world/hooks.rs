@@ -43,12 +43,13 @@ impl World {
         } else {
             self.honest(&kind)
         };
-        let delay = if self.dice.chance(odds) {
+        let (word, delay) = if self.dice.chance(odds) {
             self.fault("webhook hangs", || kind.clone());
             self.checks.answered(from, &kind, false);
-            SILENCE
+            // Not even a process that stood still for so long hears of it.
+            (Word::Nobody, SILENCE)
         } else {
-            self.dice.between(1, 300)
+            (word, self.dice.between(1, 300))
         };
         self.ringing.insert(number, Ringing { from, kind, reply });
         self.agenda.after(delay, Event::Say(number, word));

@@ -131,8 +131,9 @@ proptest! {
             let (Some(target), after) = (&pass.seen.target, &pass.decision.state) else { continue };
             let fences = pass.before.target.as_ref().zip(after.target.as_ref()).filter(|(before, after)| before != after);
             if let (Some((before, now)), Phase::Progressing(_)) = (fences, &after.phase) {
-                // Another template brings other pods by itself.
-                stale = !before.configs.agree(&now.configs) && (target.replicas > 0 || target.pods.total > 0);
+                // Another template brings other pods by itself, but those that were to go may be the ones that it brought.
+                stale |= !before.configs.agree(&now.configs);
+                stale &= target.replicas > 0 || target.pods.total > 0;
             }
             let gone = target.pods.current && target.pods.wanted == 0 && target.pods.total == 0;
             stale &= matches!(after.phase, Phase::Progressing(_)) && !gone;

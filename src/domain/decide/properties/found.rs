@@ -183,6 +183,21 @@ fn s3_pods_of_a_target_that_was_made_anew_are_replaced_before_they_are_analysed(
     assert_eq!(next.target.unwrap().uid, "another", "it is known from now on");
 }
 
+/// Seed 10006168: the template that superseded was seen late, and its pods had begun with the configs of before.
+#[test]
+fn s3_pods_that_were_to_go_go_even_if_the_template_is_another_one_now() {
+    let mut cluster = Cluster::new();
+    cluster.config = "1";
+    cluster.settle();
+    cluster.deploy("b");
+    cluster.until(|state| state.weight().canary() == 20);
+    cluster.configure("2");
+    cluster.until(|state| matches!(state.canary, CanaryPods::Draining { .. }));
+    let seen = with_target(cluster.world(), |target| rename(target, "c", target.generation + 1));
+    let next = decide(&cluster.plan, &cluster.state, &seen, &Answers::default()).state;
+    assert_eq!((next.target.unwrap().revision, next.canary), (revision("c"), CanaryPods::Stale));
+}
+
 #[test]
 fn s2_an_app_that_is_handed_back_goes_to_no_primary_without_pods() {
     let state = State {
