@@ -12,6 +12,9 @@ use serin::controller::Error;
 use serin_testing::{
     CANARIES, CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, GroupVersionResource, HTTP_ROUTES, SERVICES, Verb,
 };
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A cluster whose new version has its pods, and no traffic yet.
 async fn before_the_first_traffic() -> Cluster {
@@ -408,4 +411,71 @@ async fn s7_an_object_in_doubt_is_read_before_the_record() {
     assert!(matches!(error, Error::Supersede(_)), "{error}");
     assert!(cluster.find(SERVICES, "web-canary").is_some(), "it was asked about the record before");
     assert_eq!(cluster.image("web-primary"), "web:1", "nothing is promoted by a record that is old");
+}
+
+/// Seed 20005088: a Canary that was read after a conflict was taken for the newest, though another leader had recorded and
+/// written before the objects were looked at.
+#[tokio::test(start_paused = true)]
+async fn s7_a_record_that_was_read_before_the_objects_is_not_the_newest() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy(STUCK);
+    assert!(cluster.settle_until(|cluster| cluster.phase() == "Promoting").await);
+    let own = settings(&cluster.prometheus.address);
+    let mut late = Operator::with(&cluster.server, own, cluster.clock, cluster.leadership.clone());
+    let old = cluster.get(CANARIES, NAME);
+    cluster.edit(DEPLOYMENTS, "web-primary", |primary| primary["status"]["updatedReplicas"] = 2.into());
+    cluster.pass_over_what_is_there().await.unwrap();
+    assert_ne!(cluster.get(CANARIES, NAME), old, "the other leader has said something, and decided nothing");
+    assert_eq!(cluster.phase(), "Promoting");
+
+    late.refresh(&cluster.server);
+    let is_asked = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_asked);
+    cluster.server.set_faults(move |request| {
+        let reads = request.verb == Verb::Get && request.resource == "canaries";
+        if reads && !asked.swap(true, Ordering::Relaxed) {
+            Fault::DelayAnswer(Duration::from_secs(1))
+        } else {
+            Fault::Pass
+        }
+    });
+    let other_leader = async {
+        while !is_asked.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        cluster.edit(CANARIES, NAME, |canary| canary["status"]["canaryWeight"] = 0.into());
+        cluster.edit(HTTP_ROUTES, NAME, |route| {
+            for (backend, weight) in [(0, 100), (1, 0)] {
+                route["spec"]["rules"][0]["backendRefs"][backend]["weight"] = weight.into();
+            }
+        });
+        late.show(&cluster.server);
+        tokio::time::advance(Duration::from_secs(2)).await;
+    };
+    let (outcome, ()) = tokio::join!(late.pass(old), other_leader);
+    assert!(matches!(outcome, Err(Error::Supersede(_))), "{outcome:?}");
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0", "no traffic by a record that is old");
+}
+
+/// Seed 20008037: traffic was led to the target's pods while they drained, and away again, and the drain delay was counted from
+/// before.
+#[tokio::test(start_paused = true)]
+async fn s2_a_drain_begins_anew_when_traffic_had_to_be_led_away_again() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryPods"] == "Draining").await);
+    cluster.wait(3).await;
+    cluster.edit(HTTP_ROUTES, NAME, |route| route["spec"]["rules"][0]["backendRefs"][1]["weight"] = 50.into());
+    // The gateway is as quick as the API server's answer, so no pass sees that it has anything to do.
+    cluster.server.set_faults(|request| match (request.resource.as_str(), request.verb) {
+        ("httproutes", Verb::Patch) => Fault::DelayAnswer(Duration::from_secs(1)),
+        _ => Fault::Pass,
+    });
+    cluster.pass_during(Duration::from_millis(500), |_| {}).await;
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+    cluster.wait(4).await;
+    cluster.pass().await.unwrap();
+    assert!(cluster.replicas(NAME) > 0, "the last request came four seconds ago, and the delay is five");
+    cluster.settle().await;
+    assert_eq!((cluster.status()["canaryPods"].as_str(), cluster.replicas(NAME)), (Some("Down"), 0));
 }

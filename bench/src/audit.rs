@@ -1,11 +1,13 @@
 //! What the operator asked of the API server, from the API server's own audit log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Requests by what they did, as `verb resource/subresource`.
@@ -17,6 +19,8 @@ pub struct Requests {
     pub upkeep: BTreeMap<String, u64>,
     /// Of all, those that were answered with an error, by its status code.
     pub refused: BTreeMap<u16, u64>,
+    /// From the answer to a write of an HTTPRoute to the arrival of the next one to the same; the shortest time.
+    pub between_weights: Option<Duration>,
 }
 
 impl Requests {
@@ -29,7 +33,8 @@ impl Requests {
     /// The sum of two.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
-        let Self { work, upkeep, refused } = other;
+        let Self { work, upkeep, refused, between_weights } = other;
+        self.between_weights = self.between_weights.into_iter().chain(between_weights).min();
         for (what, count) in work {
             *self.work.entry(what).or_default() += count;
         }
@@ -58,6 +63,8 @@ pub struct AuditLog {
     reader: BufReader<File>,
     /// A line whose end was not written yet.
     line: String,
+    /// When each HTTPRoute was written last.
+    written: HashMap<String, Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +75,8 @@ struct Entry {
     uri: String,
     object_ref: Option<Object>,
     response_status: Option<Status>,
+    request_received_timestamp: Timestamp,
+    stage_timestamp: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +101,11 @@ impl Entry {
         }
     }
 
+    /// Whether it has changed where an HTTPRoute leads.
+    fn leads(&self) -> bool {
+        self.what() == "patch httproutes" && self.response_status.as_ref().is_some_and(|status| status.code < 400)
+    }
+
     fn is_upkeep(&self) -> bool {
         let resource = self.object_ref.as_ref().and_then(|object| object.resource.as_deref());
         self.verb == "watch" || resource == Some("leases")
@@ -106,7 +120,7 @@ impl AuditLog {
     pub fn open(path: &Path) -> Result<Self> {
         let mut file = File::open(path).with_context(|| path.display().to_string())?;
         file.seek(SeekFrom::End(0))?;
-        Ok(Self { reader: BufReader::new(file), line: String::new() })
+        Ok(Self { reader: BufReader::new(file), line: String::new(), written: HashMap::new() })
     }
 
     /// What was asked since the last look.
@@ -119,9 +133,16 @@ impl AuditLog {
             if !self.line.ends_with('\n') {
                 break;
             }
-            let entry =
+            let entry: Entry =
                 serde_json::from_str(&self.line).with_context(|| format!("not an audit entry: {}", self.line))?;
             requests.count(&entry);
+            if entry.leads()
+                && let Some(before) = self.written.insert(entry.uri, entry.stage_timestamp)
+            {
+                let since = Duration::try_from(entry.request_received_timestamp.duration_since(before));
+                let shortest = requests.between_weights.into_iter().chain(since.ok()).min();
+                requests.between_weights = shortest;
+            }
             self.line.clear();
         }
         Ok(requests)
@@ -140,16 +161,42 @@ mod tests {
     const LEASE: &str = r#"{"requestURI":"/apis/coordination.k8s.io/v1/namespaces/a/leases/b","verb":"update","objectRef":{"resource":"leases"},"responseStatus":{"code":200}}"#;
     const DISCOVERY: &str = r#"{"requestURI":"/apis/apps/v1?timeout=3s","verb":"get","responseStatus":{"code":200}}"#;
 
+    const ROUTE: &str = r#"{"requestURI":"/apis/gateway.networking.k8s.io/v1/namespaces/a/httproutes/b","verb":"patch","objectRef":{"resource":"httproutes"},"responseStatus":{"code":200}}"#;
+
+    /// An entry of a request that took half a second.
+    fn at(second: u8, entry: &str) -> String {
+        let times = format!(
+            r#"{{"requestReceivedTimestamp":"2026-01-01T00:00:{second:02}Z","stageTimestamp":"2026-01-01T00:00:{second:02}.5Z","#
+        );
+        entry.replacen('{', &times, 1)
+    }
+
+    #[test]
+    fn the_time_between_two_weights_is_from_an_answer_to_the_next_request() {
+        let path = std::env::temp_dir().join(format!("serin-bench-weights-{}", std::process::id()));
+        let mut file = File::create(&path).unwrap();
+        let mut log = AuditLog::open(&path).unwrap();
+        writeln!(file, "{}\n{}", at(1, ROUTE), at(11, PATCH)).unwrap();
+        assert_eq!(log.since().unwrap().between_weights, None);
+        let other = at(12, &ROUTE.replace("/b", "/c"));
+        let refused = at(15, &ROUTE.replace("200", "409"));
+        writeln!(file, "{other}\n{refused}\n{}\n{}", at(21, ROUTE), at(30, ROUTE)).unwrap();
+        assert_eq!(log.since().unwrap().between_weights, Some(Duration::from_millis(8500)));
+        std::fs::remove_file(path).unwrap();
+    }
+
     #[test]
     fn work_and_upkeep_are_counted_apart_and_half_a_line_is_left_for_later() {
         let path = std::env::temp_dir().join(format!("serin-bench-audit-{}", std::process::id()));
         let mut file = File::create(&path).unwrap();
-        writeln!(file, "{STATUS}").unwrap();
+        let [status, watch, lease, discovery, patch] =
+            [STATUS, WATCH, LEASE, DISCOVERY, PATCH].map(|entry| at(0, entry));
+        writeln!(file, "{status}").unwrap();
         let mut log = AuditLog::open(&path).unwrap();
         assert_eq!(log.since().unwrap(), Requests::default(), "what was there before counts for nobody");
 
-        let (begin, end) = PATCH.split_at(40);
-        write!(file, "{STATUS}\n{WATCH}\n{LEASE}\n{DISCOVERY}\n{begin}").unwrap();
+        let (begin, end) = patch.split_at(40);
+        write!(file, "{status}\n{watch}\n{lease}\n{discovery}\n{begin}").unwrap();
         let first = log.since().unwrap();
         assert_eq!(first.work, BTreeMap::from([("get /apis/apps/v1".into(), 1), ("update canaries/status".into(), 1)]));
         assert_eq!(first.upkeep, BTreeMap::from([("update leases".into(), 1), ("watch services".into(), 1)]));

@@ -161,7 +161,6 @@ fn times(apps: &[App], interval: Duration) -> Times {
         change_to_first_weight: between(|rollout| Some(rollout.changed), first),
         ready_to_first_weight: between(|rollout| rollout.ready, first),
         step_interval: Distribution::of(intervals()),
-        shortest_step_interval: intervals().min().unwrap_or_default().as_secs_f64(),
         step_late: Distribution::of(intervals().map(|step| step.saturating_sub(interval))),
         bad_to_zero: between(|rollout| rollout.told.and(rollout.bad), |rollout| rollout.back),
         told_to_zero: between(|rollout| rollout.told, |rollout| rollout.back),
@@ -215,7 +214,6 @@ mod tests {
         let times = times(&board.snapshot(), INTERVAL);
         assert_eq!((times.step_interval.count, times.step_interval.max), (2, 12.0));
         assert_eq!((times.step_late.p50, times.step_late.max), (0.0, 2.0));
-        assert!((times.shortest_step_interval - 10.0).abs() < 1e-9);
         assert_eq!(times.told_to_zero.count, 0, "what was good was not taken back");
     }
 

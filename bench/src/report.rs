@@ -66,8 +66,6 @@ pub struct Times {
     pub ready_to_first_weight: Distribution,
     /// Between two rises of the weight.
     pub step_interval: Distribution,
-    /// The shortest of them: a step that is too early saw too little.
-    pub shortest_step_interval: f64,
     /// What a step took more than the interval.
     pub step_late: Distribution,
     /// From the moment when the version turned bad, at a time of its own within an interval.
@@ -95,7 +93,7 @@ impl Report {
         if !self.judged {
             return broken;
         }
-        let Self { rest, times, outcome, interval_seconds, canaries, .. } = self;
+        let Self { rest, rollouts, outcome, interval_seconds, canaries, .. } = self;
         if rest.requests.total() > 0 {
             broken.push(format!("an idle canary makes no request, but there were {:?}", rest.requests.work));
         }
@@ -108,9 +106,11 @@ impl Report {
         if outcome.promoted + outcome.taken_back != *canaries {
             broken.push(format!("of {canaries} only {} have ended", outcome.promoted + outcome.taken_back));
         }
-        // A watch that shows one weight late makes the next one look early.
-        if times.step_interval.count > 0 && times.shortest_step_interval < interval_seconds * 0.5 {
-            broken.push(format!("a step came after {}", seconds(times.shortest_step_interval)));
+        // By the API server's log: a watch that shows one weight late makes the next one look early.
+        if let Some(between) = rollouts.requests.between_weights.map(|between| between.as_secs_f64())
+            && between < *interval_seconds
+        {
+            broken.push(format!("a weight was written {} after the one before", seconds(between)));
         }
         broken
     }
@@ -182,12 +182,13 @@ impl fmt::Display for Report {
         }
         writeln!(
             formatter,
-            "\nPromoted {}, taken back {}, otherwise than they should have {}. Shortest step interval {}. Adoption took {:.0} s \
+            "\nPromoted {}, taken back {}, otherwise than they should have {}. Shortest time between two writes of \
+             a route, by the API server's log: {}. Adoption took {:.0} s \
              with {} requests and {:.1} s of CPU; the peak until the rest was {}.",
             outcome.promoted,
             outcome.taken_back,
             outcome.wrong.len(),
-            seconds(times.shortest_step_interval),
+            rollouts.requests.between_weights.map_or("none".to_owned(), |between| seconds(between.as_secs_f64())),
             adoption.seconds,
             adoption.requests.total(),
             adoption.cpu_seconds,
@@ -225,6 +226,7 @@ fn as_f64(count: u64) -> f64 {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     fn report() -> Report {
         let phase = |work: u64, queries: u64| Phase {
@@ -250,7 +252,6 @@ mod tests {
             rollouts: phase(40, 16),
             times: Times {
                 step_interval: Distribution { count: 8, p50: 10.0, p95: 10.1, p99: 10.2, max: 10.2 },
-                shortest_step_interval: 9.9,
                 ..Times::default()
             },
             outcome: Outcome { promoted: 1, taken_back: 1, wrong: vec![] },
@@ -272,7 +273,7 @@ mod tests {
         report.rest.requests.work.insert("get canaries".into(), 1);
         report.rest.queries = 1;
         report.outcome = Outcome { promoted: 1, taken_back: 0, wrong: vec!["app00001".into()] };
-        report.times.shortest_step_interval = 2.0;
+        report.rollouts.requests.between_weights = Some(Duration::from_millis(9_990));
         let broken = report.broken();
         assert_eq!(broken.len(), 5, "{broken:?}");
         report.judged = false;

@@ -235,13 +235,18 @@ impl Checks {
             Said::Bad => self.analysis.bad = true,
             Said::Nothing => self.analysis.nothing = true,
         }
-        let is_breach = said == Said::Bad && self.is_last_straw();
+        let is_breach = said == Said::Bad && self.has_traffic() && self.is_last_straw();
         if let Some(pass) = self.passes.get_mut(&id) {
             pass.said.push((said, versions));
             if is_breach {
                 pass.told = Some(self.now);
             }
         }
+    }
+
+    /// Whether there is anything to take back: without, a breach may wait for a Secret.
+    fn has_traffic(&self) -> bool {
+        self.newest().weight > 0
     }
 
     /// Whether one more failed check takes the version back; one that only counts may wait for a Secret.
@@ -254,9 +259,10 @@ impl Checks {
     pub(crate) fn answered(&mut self, id: PassId, kind: &str, yes: bool) {
         self.analysis.refused |= !yes && ["rollout", "pre-rollout"].contains(&kind);
         self.analysis.taken_back |= yes && kind == "rollback";
+        let is_breach = yes && kind == "rollback" && self.has_traffic();
         if let Some(pass) = self.passes.get_mut(&id) {
             pass.answered.push((kind.to_owned(), yes));
-            if yes && kind == "rollback" {
+            if is_breach {
                 pass.told = Some(self.now);
             }
         }

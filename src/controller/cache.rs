@@ -10,7 +10,7 @@ use super::scoped::Scoped;
 use super::store::{Kept, Marks, Store, number};
 use super::tenancy::Scope;
 use crate::api::Canary;
-use crate::domain::Weight;
+use crate::domain::{Led, Weight};
 use crate::workload::autoscaler;
 use crate::workload::configs::Kind;
 use jiff::Timestamp;
@@ -48,7 +48,7 @@ pub struct Cache {
     /// Objects of which nobody knows whether the last write to them was carried out.
     doubtful: Mutex<HashSet<Key>>,
     /// Routes as this process wrote them last.
-    led: Mutex<HashMap<Key, Led>>,
+    led: Mutex<HashMap<Key, LedBy>>,
     /// The configs of versions.
     pub(super) followed: Arc<Followed>,
 }
@@ -188,15 +188,16 @@ impl Cache {
     /// Remembers how this process has led traffic: a weight that is put right again and again is there since the first time.
     pub(super) fn led(&self, key: &Key, route: &Value, weight: Weight, now: Timestamp) {
         let mut led = self.led.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = led.get(key).filter(|before| before.weight == weight).map_or(now, |before| before.since);
-        led.insert(key.clone(), Led { identity: identity(route), weight, since });
+        let since = led.get(key).filter(|before| before.weight == weight).map_or(now, |before| before.led.since);
+        let now = Led { since, written: now };
+        led.insert(key.clone(), LedBy { identity: identity(route), weight, led: now });
     }
 
     /// Since when a route is led as this process has led it last; nothing when it is led otherwise.
-    pub(super) fn led_since(&self, key: &Key, found: Option<&Value>) -> Option<Timestamp> {
+    pub(super) fn led_as(&self, key: &Key, found: Option<&Value>) -> Option<Led> {
         let led = self.led.lock().unwrap_or_else(PoisonError::into_inner);
-        let Led { identity: written, since, .. } = led.get(key)?;
-        (identity(found?) == *written).then_some(*since)
+        let LedBy { identity: written, led, .. } = led.get(key)?;
+        (identity(found?) == *written).then_some(*led)
     }
 
     /// Its Canary is gone.
@@ -221,11 +222,11 @@ impl Cache {
 }
 
 /// How this process has led traffic by a route.
-struct Led {
+struct LedBy {
     identity: Identity,
     /// The canary's share.
     weight: Weight,
-    since: Timestamp,
+    led: Led,
 }
 
 /// Which object it is, and of which generation: its status says what is made of that.

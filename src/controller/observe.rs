@@ -12,7 +12,7 @@ use super::rollout::Rollout;
 use super::scaling::{self, Scaling};
 use super::{configs, orders};
 use crate::api::Canary;
-use crate::domain::{Primary, Revision, Routing, TargetSeen, World};
+use crate::domain::{Led, Primary, Revision, Routing, TargetSeen, World};
 use crate::object;
 use crate::workload::configs::Version;
 use crate::workload::{self, REVISION, Selector};
@@ -149,7 +149,7 @@ pub(super) fn world(context: &Context, rollout: &Rollout, found: &Found, canary:
             .routes()
             .iter()
             .zip(&found.routes)
-            .filter_map(|(key, found)| context.cache.led_since(key, found.as_deref()))
-            .max(),
+            .filter_map(|(key, found)| context.cache.led_as(key, found.as_deref()))
+            .reduce(Led::and),
     }
 }

@@ -184,6 +184,8 @@ struct Done {
     next: Decision,
     /// Traffic went back before anything else was done.
     retreats: bool,
+    /// The Canary was written after the objects were looked at, so nobody had recorded anything newer then.
+    is_newest: bool,
 }
 
 impl<'a> Pass<'a> {
@@ -205,11 +207,10 @@ impl<'a> Pass<'a> {
         let found = if due.retreat { None } else { Some(found) };
         let known = Box::pin(self.learn(canary, state, due, found, place, stuck)).await?;
         let Known { answers, read, canary, found, _slot } = known;
-        let read_version = canary.resource_version();
-        let Done { found, canary, next, retreats } =
+        let Done { found, canary, next, retreats, is_newest } =
             Box::pin(self.decide(canary, state, found, &answers, &about)).await?;
         let now = context.clock.now();
-        let newest = OnceCell::new_with((canary.resource_version() != read_version).then_some(()));
+        let newest = OnceCell::new_with(is_newest.then_some(()));
         let intent = Intent { context, rollout, canary: &canary, plan, state: &next.state, found: &found, now, newest };
         let acted = Box::pin(intent.carry_out()).await;
         // A retreat that failed is tried again before anything else is written.
@@ -430,6 +431,7 @@ impl<'a> Pass<'a> {
     ) -> Result<Done, Error> {
         let Self { context, rollout, plan } = *self;
         for _ in 0..ATTEMPTS {
+            let read_version = canary.resource_version();
             let found = found.take().unwrap_or_else(|| observe::look(context, rollout));
             let seen = observe::world(context, rollout, &found, &canary);
             let next = decide(plan, state, &seen, answers);
@@ -461,7 +463,8 @@ impl<'a> Pass<'a> {
                         // What was on record may be on the route, whatever the watch shows.
                         rollout.routes().into_iter().for_each(|key| context.cache.doubt(key));
                     }
-                    return Ok(Done { found, canary, next, retreats });
+                    let is_newest = canary.resource_version() != read_version;
+                    return Ok(Done { found, canary, next, retreats, is_newest });
                 }
                 Err(error) if error.is_conflict() => canary = self.edited(lane, &canary, state).await?,
                 Err(error) if retreats => return Err(Error::Retreat(Box::new(error))),
@@ -488,7 +491,7 @@ impl<'a> Pass<'a> {
         let routes = rollout.routes();
         let led: Vec<_> = if routes.is_empty() { apex.into() } else { routes.into_iter().zip(&found.routes).collect() };
         for (key, found) in led {
-            if context.cache.led_since(&key, found.as_deref()).is_some() {
+            if context.cache.led_as(&key, found.as_deref()).is_some() {
                 continue;
             }
             let now = context.look_up(Lane::Work, &key).await?;

@@ -46,6 +46,7 @@ pub struct Decision {
 /// First what is owed to hooks is settled, then an order is taken, then the phase decides.
 #[must_use]
 pub fn decide(plan: &Plan, recorded: &State, seen: &World, answers: &Answers) -> Decision {
+    let recorded = &exposed_since(recorded, seen);
     let (settled, told) = settle(plan, recorded, seen, answers);
     let orders::Taken { state, notes, decision } = orders::take(plan, &settled, seen);
     let heard = Heard::new(plan, recorded, &state, seen, answers);
@@ -68,6 +69,17 @@ pub fn decide(plan: &Plan, recorded: &State, seen: &World, answers: &Answers) ->
         decision.wake = Some(decision.wake.map_or(soon, |wake| wake.min(soon)));
     }
     decision
+}
+
+/// Pods that were seen to have no traffic, but had to have it led away since, are as if that had not been seen: the drain
+/// delay begins anew (S2).
+fn exposed_since(state: &State, seen: &World) -> State {
+    let is_later = |since| seen.led.is_some_and(|led| led.written > since);
+    let canary = match state.canary {
+        CanaryPods::Draining { since } if is_later(since) => CanaryPods::Stale,
+        canary => canary,
+    };
+    State { canary, ..state.clone() }
 }
 
 fn transition(plan: &Plan, state: &State, seen: &World, target: &TargetSeen, heard: &Heard<'_>) -> Decision {

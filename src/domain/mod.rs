@@ -21,4 +21,4 @@ pub use plan::{InvalidPlan, OnInconclusive, Plan, Steps};
 pub use questions::questions;
 pub use state::{Analysis, CanaryPods, Ending, Farewell, Gate, Phase, Promotion, Scale, Split, State, Target, Traffic};
 pub use vocabulary::{Configs, OutOfRange, Percent, Revision, Weight};
-pub use world::{Acceptance, Pods, Primary, Routing, TargetSeen, World};
+pub use world::{Acceptance, Led, Pods, Primary, Routing, TargetSeen, World};

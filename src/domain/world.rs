@@ -20,8 +20,25 @@ pub struct World {
     pub apex_on_primary: bool,
     /// Where the gateway sends requests.
     pub routing: Routing,
-    /// Since when the routes are as this process has written them; `None` when it has not.
-    pub led: Option<Timestamp>,
+    /// How the routes are led that are as this process has written them; `None` when it has written none.
+    pub led: Option<Led>,
+}
+
+/// Since when traffic is led as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Led {
+    /// When it was led so first.
+    pub since: Timestamp,
+    /// When it was written last: somebody may have led it otherwise in between.
+    pub written: Timestamp,
+}
+
+impl Led {
+    /// Of two routes, what holds for both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { since: self.since.max(other.since), written: self.written.max(other.written) }
+    }
 }
 
 impl World {
@@ -29,7 +46,7 @@ impl World {
     /// may be late. What nobody knows any more is taken to have been quick.
     #[must_use]
     pub fn begun(&self, recorded: Timestamp) -> Timestamp {
-        self.led.map_or(recorded, |led| led.max(recorded))
+        self.led.map_or(recorded, |led| led.since.max(recorded))
     }
 }
 

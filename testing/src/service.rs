@@ -35,6 +35,8 @@ pub enum Fault {
     DropAfter,
     /// It takes a while to get to the server.
     Delay(Duration),
+    /// The server carries it out, and its answer takes a while.
+    DelayAnswer(Duration),
     /// It never gets to the server, and the client is never told.
     Hang,
 }
@@ -81,6 +83,11 @@ impl ApiServer {
                 return Err(broken_connection());
             }
             Fault::Delay(duration) => tokio::time::sleep(duration).await,
+            Fault::DelayAnswer(duration) => {
+                let answer = self.carry_out(call);
+                tokio::time::sleep(duration).await;
+                return Ok(answer);
+            }
             Fault::Hang => pending().await,
         }
         Ok(self.carry_out(call))

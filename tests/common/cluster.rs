@@ -440,6 +440,13 @@ impl Operator {
 
     /// Shows the caches what there is, as the watches would.
     pub(crate) fn refresh(&mut self, server: &ApiServer) {
+        self.show(server);
+        fill(&mut self.templates, server.list(METRIC_TEMPLATES, None).into_iter().map(parse));
+        fill(&mut self.providers, server.list(ALERT_PROVIDERS, None).into_iter().map(parse));
+    }
+
+    /// The same, but for what is looked up only.
+    pub(crate) fn show(&self, server: &ApiServer) {
         for (name, store) in &self.stores {
             let is_ours = |object: &Value| object["metadata"]["labels"][MANAGED_BY.0] == MANAGED_BY.1;
             let has_version = |object: &Value| object["metadata"]["labels"][REVISION].is_string();
@@ -451,8 +458,6 @@ impl Operator {
             let objects = server.list(*name, None).into_iter().filter(wanted).map(parse);
             show(store, objects);
         }
-        fill(&mut self.templates, server.list(METRIC_TEMPLATES, None).into_iter().map(parse));
-        fill(&mut self.providers, server.list(ALERT_PROVIDERS, None).into_iter().map(parse));
     }
 
     /// Waits, in real time, until no alert is on its way any more; paused time stands still meanwhile.

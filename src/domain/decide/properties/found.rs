@@ -3,7 +3,7 @@
 use super::super::traces::cluster::{Cluster, Gateway, outcome, plan, steps, weight};
 use super::super::{Decision, decide};
 use crate::domain::{
-    Acceptance, Analysis, Answers, CanaryPods, Configs, Farewell, Percent, Phase, Plan, Pods, Primary, Promotion,
+    Acceptance, Analysis, Answers, CanaryPods, Configs, Farewell, Led, Percent, Phase, Plan, Pods, Primary, Promotion,
     Revision, Routing, Scale, State, Target, TargetSeen, Traffic, Verdict, Weight, World, questions,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -217,6 +217,15 @@ fn s2_an_app_that_is_handed_back_goes_to_no_primary_without_pods() {
 }
 
 #[test]
+fn s2_a_drain_begins_anew_when_traffic_had_to_be_led_away_again() {
+    let state = State { canary: CanaryPods::Draining { since: at(10) }, ..state(Phase::Initialized { since: START }) };
+    let written = |seconds| World { led: Some(Led { since: START, written: at(seconds) }), ..world(14, &state) };
+    let next = |seen: &World| decide(&plan(), &state, seen, &Answers::default()).state.canary;
+    assert_eq!(next(&written(9)), state.canary);
+    assert_eq!(next(&written(13)), CanaryPods::Draining { since: at(14) });
+}
+
+#[test]
 fn s4_an_upgrade_of_the_hashing_soon_after_a_rollback_does_not_bring_the_bad_version_back() {
     let mut cluster = Cluster::at_weight(20);
     cluster.answer([Verdict::Fail]);
@@ -328,7 +337,7 @@ fn s5_an_interval_does_not_begin_before_the_traffic_is_led() {
     let plan = plan();
     let state = state(Phase::Progressing(Analysis { prepared: true, ..analysis(50) }));
     let interval = plan.interval.as_secs();
-    let seen = |seconds| World { led: Some(at(5)), ..world(seconds, &state) };
+    let seen = |seconds| World { led: Some(Led { since: at(5), written: at(5) }), ..world(seconds, &state) };
     for (early, asks) in [(interval, false), (interval + 4, false), (interval + 5, true)] {
         assert_eq!(questions(&plan, &state, &seen(early)).metrics, asks, "{early} s after the record");
     }
