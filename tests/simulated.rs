@@ -366,6 +366,25 @@ async fn s2_no_drain_begins_by_a_route_that_is_another_one_now() {
     assert_eq!(cluster.status()["canaryPods"], "Up", "what was read is remembered");
 }
 
+/// Seed 20014132: the same, after the instance that was behind had written the route itself before another one did.
+#[tokio::test(start_paused = true)]
+async fn s2_no_drain_begins_by_a_route_that_another_leader_has_written_since() {
+    let mut cluster = before_the_first_traffic().await;
+    cluster.operator.refresh(&cluster.server);
+    let own = settings(&cluster.prometheus.address);
+    let mut other = Operator::with(&cluster.server, own, cluster.clock, cluster.leadership.clone());
+    for (answer, backends) in [(100.0, "web-primary 90, web-canary 10"), (50.0, "web-primary 100, web-canary 0")] {
+        cluster.prometheus.says(Says::Value(answer));
+        other.refresh(&cluster.server);
+        other.pass(cluster.get(CANARIES, NAME)).await.unwrap();
+        assert_eq!(cluster.backends(), backends);
+        cluster.wait(10).await;
+    }
+    let error = cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    assert_eq!(cluster.status()["canaryPods"], "Up", "the gateway has not said yet that it does what the route says");
+}
+
 /// At the moment at which this object is read, another leader records something newer, and then writes the object.
 fn meets_another_leader(cluster: &Cluster, kind: GroupVersionResource, name: &'static str, write: fn(&mut Value)) {
     let server = cluster.server.clone();

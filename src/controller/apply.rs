@@ -96,7 +96,8 @@ impl Intent<'_> {
             };
             let found = self.found.routes[place].as_ref();
             if let Some(written) = self.converge_by((Lane::Retreat, writes), key, found, render).await? {
-                self.context.cache.led(key, &written, self.state.weight(), self.context.clock.now());
+                let now = self.context.clock.now();
+                self.context.cache.led(key, &written, self.state.weight(), self.canary, now);
             }
         }
         Ok(())

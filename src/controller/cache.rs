@@ -185,12 +185,14 @@ impl Cache {
         self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    /// Remembers how this process has led traffic: a weight that is put right again and again is there since the first time.
-    pub(super) fn led(&self, key: &Key, route: &Value, weight: Weight, now: Timestamp) {
+    /// Remembers how this process has led traffic, by what was on record: a weight that is put right again and again is there
+    /// since the first time.
+    pub(super) fn led(&self, key: &Key, route: &Value, weight: Weight, record: &Canary, now: Timestamp) {
         let mut led = self.led.lock().unwrap_or_else(PoisonError::into_inner);
         let since = led.get(key).filter(|before| before.weight == weight).map_or(now, |before| before.led.since);
         let now = Led { since, written: now };
-        led.insert(key.clone(), LedBy { identity: identity(route), weight, led: now });
+        let record = record.resource_version();
+        led.insert(key.clone(), LedBy { identity: identity(route), weight, record, led: now });
     }
 
     /// Since when a route is led as this process has led it last; nothing when it is led otherwise.
@@ -198,6 +200,14 @@ impl Cache {
         let led = self.led.lock().unwrap_or_else(PoisonError::into_inner);
         let LedBy { identity: written, led, .. } = led.get(key)?;
         (identity(found?) == *written).then_some(*led)
+    }
+
+    /// Whether a route is led as this process has led it last, and nobody has recorded anything since: nobody leads traffic
+    /// without a record.
+    pub(super) fn is_led_by(&self, key: &Key, found: Option<&Value>, record: &Canary) -> bool {
+        let led = self.led.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = |led: &LedBy| found.is_some_and(|found| identity(found) == led.identity);
+        led.get(key).is_some_and(|led| is_known(led) && led.record == record.resource_version())
     }
 
     /// Its Canary is gone.
@@ -226,6 +236,8 @@ struct LedBy {
     identity: Identity,
     /// The canary's share.
     weight: Weight,
+    /// The version of the record that says so.
+    record: Option<String>,
     led: Led,
 }
 

@@ -444,7 +444,7 @@ impl<'a> Pass<'a> {
                     self.still_there(&found.target.as_deref().map(identity)).await?;
                 }
                 if counts_on_routes(state, &next.state) {
-                    self.still_led_so(&found).await?;
+                    self.still_led_so(&canary, &found).await?;
                 }
                 if !seen.deleted
                     && let Some(held) = commit::finalizer(context, rollout, &canary, true).await?
@@ -485,13 +485,13 @@ impl<'a> Pass<'a> {
 
     /// Whether traffic still is led as it was found: a watch that is behind may show that none reaches pods that some reaches,
     /// because another process has led it since. Nobody does without a record.
-    async fn still_led_so(&self, found: &Found) -> Result<(), Error> {
+    async fn still_led_so(&self, canary: &Canary, found: &Found) -> Result<(), Error> {
         let Self { context, rollout, .. } = *self;
         let apex = [(rollout.service(""), &found.apex)];
         let routes = rollout.routes();
         let led: Vec<_> = if routes.is_empty() { apex.into() } else { routes.into_iter().zip(&found.routes).collect() };
         for (key, found) in led {
-            if context.cache.led_as(&key, found.as_deref()).is_some() {
+            if context.cache.is_led_by(&key, found.as_deref(), canary) {
                 continue;
             }
             let now = context.look_up(Lane::Work, &key).await?;
