@@ -291,6 +291,25 @@ async fn s3_a_primary_that_is_edited_during_its_promotion_does_not_run_the_versi
     assert_eq!((cluster.phase().as_str(), cluster.image("web-primary").as_str()), ("Succeeded", "web:2"));
 }
 
+/// Seed 40027933: a primary that was left behind was gone, with its configs, and the watch did not show it: its version was
+/// put on record, could not run, and was what every other version went back to.
+#[tokio::test(start_paused = true)]
+async fn s3_a_primary_that_is_gone_is_not_taken_over() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit(CANARIES, NAME, |canary| canary["metadata"]["finalizers"] = Value::Null);
+    cluster.delete_canary();
+    cluster.edit(DEPLOYMENTS, "web-primary", |primary| primary["metadata"]["ownerReferences"] = Value::Null);
+    cluster.server.collect_garbage();
+    cluster.put(CANARIES, app::canary());
+    cluster.operator.refresh(&cluster.server);
+    cluster.server.delete(DEPLOYMENTS, NAMESPACE, "web-primary").unwrap();
+    let error = cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
+    assert!(matches!(error, Error::Lag(_)), "{error}");
+    assert_eq!(cluster.status(), Value::Null);
+    cluster.settle().await;
+    assert_eq!((cluster.phase().as_str(), cluster.image("web-primary").as_str()), ("Initialized", "web:1"));
+}
+
 /// Seed 1001311: beside a primary that was left behind, the target's pods had begun with other configs than those on record,
 /// and nobody knew.
 #[tokio::test(start_paused = true)]
@@ -327,6 +346,25 @@ async fn s3_no_pods_are_taken_for_new_that_a_watch_does_not_show_yet() {
     assert_eq!(cluster.status()["canaryPods"], "Stale");
     cluster.settle().await;
     assert_eq!(cluster.phase(), "Succeeded");
+}
+
+/// Seed 40007946: the watch of ConfigMaps was behind, so the version was put on record with the content of before, and analysed
+/// with that of now.
+#[tokio::test(start_paused = true)]
+async fn s3_no_version_is_started_by_a_config_that_is_another_one_now() {
+    let mut cluster = configs::at_rest().await;
+    cluster.deploy("web:2");
+    cluster.react();
+    cluster.operator.refresh(&cluster.server);
+    cluster.edit(CONFIG_MAPS, "settings", |settings| settings["data"]["color"] = "green".into());
+    let error = cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    assert_eq!(cluster.phase(), "Initialized");
+    cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap();
+    assert_eq!(cluster.phase(), "Progressing", "what was read is remembered");
+    let copies = cluster.server.list(CONFIG_MAPS, None);
+    let is_green = |copy: &&Value| copy["data"]["color"] == "green" && copy["metadata"]["name"] != "settings";
+    assert_eq!(copies.iter().filter(is_green).count(), 1);
 }
 
 /// A cluster whose version has 10 % of the traffic, and an instance whose watches of everything but Canaries are behind: they

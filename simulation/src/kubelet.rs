@@ -13,6 +13,8 @@ pub(crate) struct Pod {
     pub(crate) number: u64,
     pub(crate) version: Version,
     pub(crate) ready: bool,
+    /// It has been ready.
+    served: bool,
     template: u64,
 }
 
@@ -39,7 +41,7 @@ impl Kubelet {
             self.made += 1;
             let version = version(server, &deployment["spec"]["template"]);
             begun.push((self.made, version.clone()));
-            pods.push(Pod { number: self.made, version, ready: false, template });
+            pods.push(Pod { number: self.made, version, ready: false, served: false, template });
         }
         let status = status(pods, template, &deployment);
         if deployment["status"] != status {
@@ -56,7 +58,15 @@ impl Kubelet {
     /// Changes whether a pod is ready; says whether it is there.
     pub(crate) fn set_ready(&mut self, name: &str, number: u64, ready: bool) -> bool {
         let pods = self.pods.get_mut(name).into_iter().flatten();
-        pods.into_iter().find(|pod| pod.number == number).map(|pod| pod.ready = ready).is_some()
+        let Some(pod) = pods.into_iter().find(|pod| pod.number == number) else { return false };
+        pod.ready = ready;
+        pod.served |= ready;
+        true
+    }
+
+    /// The versions of the pods that Prometheus can say anything of, also of one that has crashed this moment.
+    pub(crate) fn measured(&self, name: &str) -> BTreeSet<Version> {
+        self.pods(name).iter().filter(|pod| pod.served).map(|pod| pod.version.clone()).collect()
     }
 
     /// The versions of the pods that can take requests.

@@ -355,7 +355,7 @@ impl World {
                         self.sync_soon(name);
                     }
                 }
-                (HTTP_ROUTES, _) if by != By::Cluster => self.judge_soon(),
+                (HTTP_ROUTES, object) if by != By::Cluster || object.is_none() => self.judge_soon(),
                 (_, Some(object)) if change.before.is_none() && self.is_orphan(object) => {
                     let delay = self.delay(20, 20_000);
                     self.agenda.after(delay, Event::Collect);

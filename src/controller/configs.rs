@@ -149,6 +149,33 @@ pub(super) async fn read(context: &Context, secrets: Vec<Key>) -> Result<(), Err
     join_all(reads).await.into_iter().collect()
 }
 
+/// Whether the configs of a version are what the API server itself has: a watch that is behind shows what pods do not get
+/// that begin now. What is read is remembered. Those without a copy yet are read when it is made.
+pub(super) async fn still_so(
+    context: &Context,
+    rollout: &Rollout,
+    configs: &BTreeMap<Config, String>,
+) -> Result<(), Error> {
+    let is_copied = |(config, sum): &(&Config, &String)| {
+        let name = configs::copy_name(&rollout.app, config, sum);
+        **sum == ABSENT || context.cache.get(&rollout.config(&Config { kind: config.kind, name })).is_some()
+    };
+    let reads = configs.iter().filter(is_copied).map(async |(config, sum)| {
+        let key = rollout.config(config);
+        match config.kind {
+            Kind::ConfigMap => drop(context.look_up(Lane::Work, &key).await?),
+            Kind::Secret => read(context, vec![key.clone()]).await?,
+        }
+        let is_same = match content(context, rollout, config) {
+            Content::Is(now) => now == *sum,
+            Content::Missing => sum == ABSENT,
+            Content::Shared | Content::Unread => false,
+        };
+        if is_same { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
+    });
+    join_all(reads).await.into_iter().collect()
+}
+
 /// Makes the copies of a version's configs, as they are, unless they are there.
 pub(super) async fn copies(
     context: &Context,

@@ -166,7 +166,7 @@ impl Context {
         let stubs = self.cache.stubs(claim);
         let reads = stubs.iter().map(async |key| {
             let found = self.fetch(lane, key).await?;
-            self.cache.complete(key, found);
+            self.cache.complete(key, found.map(|object| slimmed(key, object)));
             Ok(())
         });
         join_all(reads).await.into_iter().collect::<Result<(), Error>>()?;
@@ -182,7 +182,7 @@ impl Context {
     /// When it does not answer, or says no.
     pub async fn read(&self, lane: Lane, key: &Key) -> Result<Option<Value>, Error> {
         let found = self.fetch(lane, key).await?;
-        found.map(|object| as_value(key, &object)).transpose()
+        found.map(|object| as_value(key, &slimmed(key, object))).transpose()
     }
 
     /// Reads an object from the API server itself, and remembers it: the watch may be behind what was read.
@@ -195,11 +195,10 @@ impl Context {
         found.map(|object| self.wrote(key, object)).transpose()
     }
 
-    /// An object as the API server has it, slim.
+    /// An object as the API server has it.
     async fn fetch(&self, lane: Lane, key: &Key) -> Result<Option<DynamicObject>, Error> {
         let api = self.api(key);
-        let found = self.call(lane, "read", key, || api.get_opt(&key.name)).await?;
-        Ok(found.map(|object| slimmed(key, object)))
+        self.call(lane, "read", key, || api.get_opt(&key.name)).await
     }
 
     /// Reads a ConfigMap or Secret whole, which no cache holds.

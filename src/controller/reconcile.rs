@@ -436,12 +436,18 @@ impl<'a> Pass<'a> {
             let seen = observe::world(context, rollout, &found, &canary);
             let next = decide(plan, state, &seen, answers);
             if promotes(state, &next.state) && !answers.is_empty() {
-                self.still_there(about).await?;
+                self.still_there(rollout.target(), about).await?;
             }
             let retreats = self.is_retreat(state, &found, &next);
             if !retreats {
                 if starts(state, &next.state) {
-                    self.still_there(&found.target.as_deref().map(identity)).await?;
+                    self.still_there(rollout.target(), &found.target.as_deref().map(identity)).await?;
+                    if let Some(version) = &found.version {
+                        configs::still_so(context, rollout, &version.configs).await?;
+                    }
+                }
+                if takes_over(state, &next.state, &found) {
+                    self.still_there(rollout.primary(), &found.primary.as_deref().map(identity)).await?;
                 }
                 if counts_on_routes(state, &next.state) {
                     self.still_led_so(&canary, &found).await?;
@@ -474,11 +480,10 @@ impl<'a> Pass<'a> {
         Err(Error::Supersede(rollout.key.to_string()))
     }
 
-    /// Whether the target still is what the decision is about: watches may be behind, or the whole process may have stood
+    /// Whether an object still is what the decision is about: watches may be behind, or the whole process may have stood
     /// still. Prometheus answers for the pods that there are, and pods that somebody else has started may have begun with
     /// other configs.
-    async fn still_there(&self, about: &Identity) -> Result<(), Error> {
-        let key = self.rollout.target();
+    async fn still_there(&self, key: Key, about: &Identity) -> Result<(), Error> {
         let now = self.context.look_up(Lane::Work, &key).await?.ok_or_else(|| Error::Lag(key.to_string()))?;
         if about.as_ref() == Some(&identity(&now)) { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
     }
@@ -555,6 +560,11 @@ fn starts(state: &State, next: &State) -> bool {
     let configured = next.target.as_ref().is_some_and(|target| !target.configs.0.is_empty());
     let is_up = |state: &State| state.canary == CanaryPods::Up;
     configured && !is_up(state) && is_up(next) && matches!(next.phase, Phase::Progressing(_))
+}
+
+/// Whether a decision trusts the version of a primary that was there before.
+fn takes_over(state: &State, next: &State, found: &Found) -> bool {
+    state.promoted.is_none() && next.promoted.is_some() && found.primary.is_some()
 }
 
 /// Whether a decision counts on it that no traffic reaches pods that are to be stopped.

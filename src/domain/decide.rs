@@ -74,7 +74,8 @@ pub fn decide(plan: &Plan, recorded: &State, seen: &World, answers: &Answers) ->
 /// Pods that were seen to have no traffic, but had to have it led away since, are as if that had not been seen: the drain
 /// delay begins anew (S2).
 fn exposed_since(state: &State, seen: &World) -> State {
-    let is_later = |since| seen.led.is_some_and(|led| led.written > since);
+    // What will be written by a clock that was set back says nothing.
+    let is_later = |since| seen.led.is_some_and(|led| led.written > since && led.written <= seen.now);
     let canary = match state.canary {
         CanaryPods::Draining { since } if is_later(since) => CanaryPods::Stale,
         canary => canary,
@@ -85,6 +86,10 @@ fn exposed_since(state: &State, seen: &World) -> State {
 fn transition(plan: &Plan, state: &State, seen: &World, target: &TargetSeen, heard: &Heard<'_>) -> Decision {
     match &state.phase {
         Phase::Initializing { since } => initialize(plan, state, *since, seen, target),
+        Phase::Initialized { .. } if is_too_late(state, seen) => {
+            let again = State { phase: Phase::Initializing { since: seen.now }, ..state.clone() };
+            go(again, Waiting::PrimaryMissing, vec![])
+        }
         Phase::Initialized { since } | Phase::Succeeded { since } | Phase::Failed { since, .. } => {
             rest(plan, state, *since, seen, target)
         }
@@ -130,6 +135,13 @@ fn initialize(plan: &Plan, state: &State, since: Timestamp, seen: &World, target
             wake_at(stay(state, waiting), (seen.now < deadline).then_some(deadline))
         }
     }
+}
+
+/// Whether the primary has lost its pods before anything was led to it, as the record says: the target still serves.
+fn is_too_late(state: &State, seen: &World) -> bool {
+    let is_led = seen.apex_on_primary || matches!(seen.routing, Routing::Split(..) | Routing::Mixed);
+    let serves = seen.primary.as_ref().is_some_and(|primary| !primary.pods.lost());
+    !is_led && !serves && state.canary == CanaryPods::Up
 }
 
 /// Nothing is being rolled out: look for a new version, and stop the pods that have no traffic.

@@ -248,7 +248,8 @@ impl<'a> Step<'a> {
         if promotes && !skips && !self.is_open("confirm-promotion") {
             wrong.push("S8: the promotion is recorded, and nobody confirmed it".to_owned());
         }
-        if (heard.breach || heard.refused) && (rises || promotes) {
+        let refused = heard.refused && self.order != Some("promote");
+        if (heard.breach || refused) && (rises || promotes) {
             wrong.push(format!("S4: there was a breach at {low}, and {is} with {weight} is recorded"));
         }
         if *was == "Failed"

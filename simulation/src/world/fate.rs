@@ -265,7 +265,7 @@ impl World {
         };
         self.told(|| format!("prometheus tells process {}: {answer:?}", from.0));
         if reply.send(answer).is_ok() {
-            let versions = self.kubelet.ready(NAME);
+            let versions = self.kubelet.measured(NAME);
             self.checks.said(from, said.unwrap_or(Said::Nothing), versions);
         }
     }

@@ -57,10 +57,11 @@ pub(super) fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
             Ok(()) => {
                 wake_at(go(at(Farewell::Draining), Waiting::Nothing, vec![]), Some(later(seen.now, plan.drain_delay)))
             }
-            Err(_) if seen.now >= deadline => keep("the gateway did not take the route back"),
+            // A primary that has no pods is given nothing back.
+            Err(_) if seen.now >= deadline && primary_serves => keep("the gateway did not take the route back"),
             Err(pending) => {
-                let wake = pending.until.map_or(deadline, |until| until.min(deadline));
-                wake_at(stay(state, pending.waiting), Some(wake))
+                let wake = [pending.until, (seen.now < deadline).then_some(deadline)].into_iter().flatten().min();
+                wake_at(stay(state, pending.waiting), wake)
             }
         },
         (Farewell::Draining, _) if seen.now < drained => wake_at(stay(state, Waiting::Nothing), Some(drained)),

@@ -223,6 +223,47 @@ fn s2_a_drain_begins_anew_when_traffic_had_to_be_led_away_again() {
     let next = |seen: &World| decide(&plan(), &state, seen, &Answers::default()).state.canary;
     assert_eq!(next(&written(9)), state.canary);
     assert_eq!(next(&written(13)), CanaryPods::Draining { since: at(14) });
+    assert_eq!(
+        next(&written(20)),
+        state.canary,
+        "seed 40017079: the clock was set back, and it began anew in every pass"
+    );
+}
+
+/// Seed 40003387: the record that the primary serves came long after it had been sent, and by then the primary had no pods.
+#[test]
+fn s2_nothing_is_led_to_a_primary_that_has_lost_its_pods_since_it_was_ready() {
+    let state = State { target: Some(target("a", 2)), ..state(Phase::Initialized { since: START }) };
+    let untouched = World { routing: Routing::Whole(Acceptance::Accepted), apex_on_primary: false, ..world(5, &state) };
+    let seen = with_target(untouched, |target| rename(target, "a", 2));
+    let next = |seen: &World, available: u32| {
+        let primary = seen.primary.clone().map(|primary| Primary { pods: pods(2, available), ..primary });
+        decide(&plan(), &state, &World { primary, ..seen.clone() }, &Answers::default()).state
+    };
+    assert!(matches!(next(&seen, 0).phase, Phase::Initializing { .. }));
+    assert_eq!(next(&seen, 0).traffic(&plan()), Traffic::Untouched);
+    assert_eq!(next(&seen, 1).phase, state.phase);
+    assert_eq!(next(&World { apex_on_primary: true, ..seen }, 0).phase, state.phase, "it is led already");
+}
+
+/// Seed 30005420: the gateway refused to take the route back, and the app was led to a primary whose pods had all crashed.
+#[test]
+fn s2_an_app_that_the_gateway_does_not_take_back_stays_where_there_are_pods() {
+    let state = State {
+        target: Some(target("a", 2)),
+        phase: Phase::Terminating { since: START, stage: Farewell::HandingOver },
+        ..state(Phase::Initialized { since: START })
+    };
+    let overdue = plan().progress_deadline.as_secs() + 1;
+    let refused = Routing::Whole(Acceptance::Refused("no".into()));
+    let deleted = World { deleted: true, routing: refused, apex_on_primary: false, ..world(overdue, &state) };
+    let seen = with_target(deleted, |target| rename(target, "a", 2));
+    let stage = |available: u32| {
+        let primary = seen.primary.clone().map(|primary| Primary { pods: pods(2, available), ..primary });
+        decide(&plan(), &state, &World { primary, ..seen.clone() }, &Answers::default()).state.phase
+    };
+    assert_eq!(stage(0), state.phase);
+    assert!(matches!(stage(2), Phase::Terminating { stage: Farewell::Kept, .. }));
 }
 
 #[test]
