@@ -440,6 +440,9 @@ async fn a_changed_secret_is_rolled_out_and_read_once() {
     cluster.settle().await;
     assert_eq!(cluster.phase(), "Succeeded");
     assert_eq!(reads(&cluster), 2, "once to see it, once for the copy");
+    let maps = cluster.server.requests();
+    let maps = maps.iter().filter(|request| request.resource == "configmaps" && request.verb == Verb::Get).count();
+    assert_eq!(maps, 1, "what has not changed is read before pods begin with it");
     assert_eq!(secrets(&cluster)[0]["data"]["password"], "bmV3");
 }
 

@@ -189,13 +189,13 @@ mod tests {
     fn work_and_upkeep_are_counted_apart_and_half_a_line_is_left_for_later() {
         let path = std::env::temp_dir().join(format!("serin-bench-audit-{}", std::process::id()));
         let mut file = File::create(&path).unwrap();
-        let [status, watch, lease, discovery, patch] =
+        let [status, watch, lease, discovery, change] =
             [STATUS, WATCH, LEASE, DISCOVERY, PATCH].map(|entry| at(0, entry));
         writeln!(file, "{status}").unwrap();
         let mut log = AuditLog::open(&path).unwrap();
         assert_eq!(log.since().unwrap(), Requests::default(), "what was there before counts for nobody");
 
-        let (begin, end) = patch.split_at(40);
+        let (begin, end) = change.split_at(40);
         write!(file, "{status}\n{watch}\n{lease}\n{discovery}\n{begin}").unwrap();
         let first = log.since().unwrap();
         assert_eq!(first.work, BTreeMap::from([("get /apis/apps/v1".into(), 1), ("update canaries/status".into(), 1)]));

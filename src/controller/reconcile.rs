@@ -440,18 +440,7 @@ impl<'a> Pass<'a> {
             }
             let retreats = self.is_retreat(state, &found, &next);
             if !retreats {
-                if starts(state, &next.state) {
-                    self.still_there(rollout.target(), &found.target.as_deref().map(identity)).await?;
-                    if let Some(version) = &found.version {
-                        configs::still_so(context, rollout, &version.configs).await?;
-                    }
-                }
-                if takes_over(state, &next.state, &found) {
-                    self.still_there(rollout.primary(), &found.primary.as_deref().map(identity)).await?;
-                }
-                if counts_on_routes(state, &next.state) {
-                    self.still_led_so(&canary, &found).await?;
-                }
+                self.verify(&canary, state, &next.state, &found).await?;
                 if !seen.deleted
                     && let Some(held) = commit::finalizer(context, rollout, &canary, true).await?
                 {
@@ -478,6 +467,25 @@ impl<'a> Pass<'a> {
             }
         }
         Err(Error::Supersede(rollout.key.to_string()))
+    }
+
+    /// Whether what a decision rests on is so in the API server itself: a watch that is behind must not start pods, name a
+    /// version or stop pods.
+    async fn verify(&self, canary: &Canary, state: &State, next: &State, found: &Found) -> Result<(), Error> {
+        let Self { context, rollout, .. } = *self;
+        if starts(state, next) {
+            self.still_there(rollout.target(), &found.target.as_deref().map(identity)).await?;
+            if let Some(version) = &found.version {
+                configs::still_so(context, rollout, &version.configs).await?;
+            }
+        }
+        if takes_over(state, next, found) {
+            self.still_there(rollout.primary(), &found.primary.as_deref().map(identity)).await?;
+        }
+        if counts_on_routes(state, next) {
+            self.still_led_so(canary, found).await?;
+        }
+        Ok(())
     }
 
     /// Whether an object still is what the decision is about: watches may be behind, or the whole process may have stood

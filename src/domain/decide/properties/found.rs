@@ -258,12 +258,12 @@ fn s2_an_app_that_the_gateway_does_not_take_back_stays_where_there_are_pods() {
     let refused = Routing::Whole(Acceptance::Refused("no".into()));
     let deleted = World { deleted: true, routing: refused, apex_on_primary: false, ..world(overdue, &state) };
     let seen = with_target(deleted, |target| rename(target, "a", 2));
-    let stage = |available: u32| {
+    let leaves = |available: u32| {
         let primary = seen.primary.clone().map(|primary| Primary { pods: pods(2, available), ..primary });
         decide(&plan(), &state, &World { primary, ..seen.clone() }, &Answers::default()).state.phase
     };
-    assert_eq!(stage(0), state.phase);
-    assert!(matches!(stage(2), Phase::Terminating { stage: Farewell::Kept, .. }));
+    assert_eq!(leaves(0), state.phase);
+    assert!(matches!(leaves(2), Phase::Terminating { stage: Farewell::Kept, .. }));
 }
 
 #[test]
