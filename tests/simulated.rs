@@ -310,6 +310,30 @@ async fn s3_a_primary_that_is_gone_is_not_taken_over() {
     assert_eq!((cluster.phase().as_str(), cluster.image("web-primary").as_str()), ("Initialized", "web:1"));
 }
 
+/// Seed 50012325: the copies of a primary that stayed were given to a target that was gone, and went with it.
+#[tokio::test(start_paused = true)]
+async fn s3_nothing_is_given_to_a_target_that_is_gone() {
+    let mut cluster = configs::at_rest().await;
+    cluster.prometheus.says(Says::Value(0.0));
+    cluster.deploy("web:2");
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Failed");
+    cluster.operator.refresh(&cluster.server);
+    let mut target = cluster.get(DEPLOYMENTS, NAME);
+    target["metadata"] = serde_json::json!({"name": NAME, "namespace": NAMESPACE});
+    cluster.server.delete(DEPLOYMENTS, NAMESPACE, NAME).unwrap();
+    cluster.put(DEPLOYMENTS, target);
+    cluster.delete_canary();
+    let error = cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    cluster.settle().await;
+    cluster.server.collect_garbage();
+    assert_eq!(cluster.find(CANARIES, NAME), None);
+    let maps = cluster.server.list(CONFIG_MAPS, None);
+    let is_copy = |map: &&Value| map["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("settings-"));
+    assert_eq!(maps.iter().filter(is_copy).count(), 1, "the primary goes on with it");
+}
+
 /// Seed 1001311: beside a primary that was left behind, the target's pods had begun with other configs than those on record,
 /// and nobody knew.
 #[tokio::test(start_paused = true)]

@@ -50,6 +50,7 @@ impl Intent<'_> {
         let selector = self.found.selector.as_ref().and_then(|selector| selector.as_ref().ok());
         self.retreat().await?;
         if let (Some(selector), Some(target)) = (selector, &self.found.target) {
+            self.heir_is_there().await?;
             self.services(selector, target).await?;
             self.primary(target).await?;
             self.copy_of_scaler(selector).await?;
@@ -181,6 +182,14 @@ impl Intent<'_> {
             object::disown(&mut object, &self.rollout.uid, Some(&heir));
         }
         object
+    }
+
+    /// What is given to a target that is gone goes with it, and a watch may still show one.
+    async fn heir_is_there(&self) -> Result<(), Error> {
+        let Some(heir) = self.heir() else { return Ok(()) };
+        let key = self.rollout.target();
+        let now = self.context.look_up(Lane::Work, &key).await?.ok_or_else(|| Error::Lag(key.to_string()))?;
+        if now["metadata"]["uid"] == heir["uid"] { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
     }
 
     /// Who owns what goes on serving without its Canary, if it is to.
