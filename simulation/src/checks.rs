@@ -109,6 +109,8 @@ pub(crate) struct Checks {
     pub(crate) skipped: bool,
     /// The gateway says nothing, and is believed after a while.
     pub(crate) silent: bool,
+    /// The route is as a write says that its sender had given up.
+    pub(crate) route_is_late: bool,
     /// The write that is looked at was sent long ago: its sender has given it up, or stood still.
     pub(crate) is_late: bool,
     now: Time,
@@ -147,6 +149,7 @@ impl Checks {
             clocks_differ: false,
             skipped: false,
             silent: false,
+            route_is_late: false,
             is_late: false,
             now: 0,
             passes: BTreeMap::new(),

@@ -14,6 +14,7 @@ impl Checks {
         let before_by_user = self.route_by_user;
         if was != is || by == By::User {
             self.route_by_user = by == By::User;
+            self.route_is_late = self.is_late && matches!(by, By::Serin(_));
         }
         let By::Serin(id) = by else { return };
         let pods = self.passes.get(&id).map(|pass| pass.pods).unwrap_or_default();
@@ -45,8 +46,9 @@ impl Checks {
                     wrong.push(format!("S2: {canary} percent are led to the canary, which has no pods"));
                 }
                 let ready = pods.primary.max(available(self.primary.as_deref()));
-                // Through a route that is not there nobody is answered anyway.
-                let led_otherwise = matches!(was, Shown::Whole | Shown::Other);
+                // Through a route that is not there nobody is answered anyway, and who gets to the primary already stays there.
+                let apex = self.apex.as_deref().map_or("", |service| text(service, "/spec/selector/app"));
+                let led_otherwise = matches!(was, Shown::Whole | Shown::Other) && apex != PRIMARY;
                 if primary > 0 && led_otherwise && !before_by_user && ready == 0 {
                     wrong.push(format!("S2: {primary} percent are led to the primary, which has no pods"));
                 }
