@@ -28,6 +28,10 @@ pub(super) fn narrowed(matches: &[Value], conditions: &[Value]) -> Result<Vec<Va
 /// The requests for which both hold; `None` when there are none.
 fn both(one: &Value, condition: &Value) -> Result<Option<Value>, String> {
     let mut joined = one.clone();
+    // What is no match at all, which no API server with the definitions of the Gateway API stores, takes nothing.
+    if !joined.is_object() {
+        return Ok(None);
+    }
     if joined.get("path").is_none() {
         joined["path"] = every_path();
     }
