@@ -30,7 +30,7 @@ impl Rule {
             (None, None, None) => Self::Foreign,
             _ if backends.len() > ours => Self::Shared,
             (Some(_), None, None) => Self::Whole,
-            (None, Some(primary), Some(canary)) if weight(primary) + weight(canary) == 100 => {
+            (None, Some(primary), Some(canary)) if weight(primary).checked_add(weight(canary)) == Some(100) => {
                 Weight::try_from(weight(canary)).map_or(Self::Uneven, Self::Split)
             }
             _ => Self::Uneven,
