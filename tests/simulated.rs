@@ -27,6 +27,14 @@ async fn before_the_first_traffic() -> Cluster {
     cluster
 }
 
+/// A cluster whose new version has 30 % of the traffic.
+async fn with_a_third_of_the_traffic() -> Cluster {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    cluster
+}
+
 /// A pass that wrote nothing forgot the write of the pass before it, and the next one acted on what the watch still showed.
 #[tokio::test(start_paused = true)]
 async fn s4_a_retreat_does_not_believe_a_watch_that_is_behind() {
@@ -80,9 +88,7 @@ async fn s4_a_retreat_does_not_believe_a_watch_after_an_answer_was_lost() {
 /// The pass that tried the retreat again made the record first, and got no further.
 #[tokio::test(start_paused = true)]
 async fn s4_a_retreat_that_is_tried_again_needs_no_record_either() {
-    let mut cluster = Cluster::at_rest().await;
-    cluster.deploy("web:2");
-    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    let mut cluster = with_a_third_of_the_traffic().await;
     let mut lost = false;
     cluster.server.set_faults(move |request| match (request.resource.as_str(), request.verb) {
         ("httproutes", Verb::Patch) if !std::mem::replace(&mut lost, true) => Fault::DropBefore,
@@ -99,9 +105,7 @@ async fn s4_a_retreat_that_is_tried_again_needs_no_record_either() {
 /// Seeds 285 and 308: the pass that tried the retreat again asked first whether its record was the newest, and nobody answered.
 #[tokio::test(start_paused = true)]
 async fn s4_a_retreat_that_is_tried_again_needs_no_answer_about_its_record() {
-    let mut cluster = Cluster::at_rest().await;
-    cluster.deploy("web:2");
-    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    let mut cluster = with_a_third_of_the_traffic().await;
     let mut refused = false;
     cluster.server.set_faults(move |request| match (request.resource.as_str(), request.verb) {
         ("httproutes", Verb::Patch) if !std::mem::replace(&mut refused, true) => Fault::Fail(500, "InternalError"),
@@ -119,9 +123,7 @@ async fn s4_a_retreat_that_is_tried_again_needs_no_answer_about_its_record() {
 /// Seed 10005113: the pass whose retreat had failed put the next version on record before it was tried again.
 #[tokio::test(start_paused = true)]
 async fn s4_a_retreat_that_failed_is_tried_again_before_anything_else_is_written() {
-    let mut cluster = Cluster::at_rest().await;
-    cluster.deploy("web:2");
-    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 30).await);
+    let mut cluster = with_a_third_of_the_traffic().await;
     let mut lost = false;
     cluster.server.set_faults(move |request| match (request.resource.as_str(), request.verb) {
         ("httproutes", Verb::Patch) if !std::mem::replace(&mut lost, true) => Fault::DropBefore,

@@ -3,7 +3,7 @@
 //! Invariant: nothing here decides. A write carries the version that it was rendered from; when somebody else was
 //! quicker, it is rendered again from what is there now, if the recorded state still is the newest.
 
-use super::cache::Key;
+use super::cache::{Identity, Key, identity};
 use super::configs;
 use super::context::Context;
 use super::error::Error;
@@ -186,10 +186,10 @@ impl Intent<'_> {
 
     /// What is given to a target that is gone goes with it, and a watch may still show one.
     async fn heir_is_there(&self) -> Result<(), Error> {
-        let Some(heir) = self.heir() else { return Ok(()) };
-        let key = self.rollout.target();
-        let now = self.context.look_up(Lane::Work, &key).await?.ok_or_else(|| Error::Lag(key.to_string()))?;
-        if now["metadata"]["uid"] == heir["uid"] { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
+        if self.heir().is_none() {
+            return Ok(());
+        }
+        still_there(self.context, &self.rollout.target(), self.found.target.as_deref().map(identity).as_ref()).await
     }
 
     /// Who owns what goes on serving without its Canary, if it is to.
@@ -280,6 +280,13 @@ impl Intent<'_> {
     pub(super) async fn still_newest(&self, lane: Lane) -> Result<(), Error> {
         still_newest(self.context, lane, &self.rollout.key, self.canary).await
     }
+}
+
+/// Whether an object still is what a pass is about: watches may be behind, or the whole process may have stood still.
+/// Prometheus answers for the pods that there are, and pods that somebody else has started may have begun with other configs.
+pub(super) async fn still_there(context: &Context, key: &Key, about: Option<&Identity>) -> Result<(), Error> {
+    let now = context.look_up(Lane::Work, key).await?.ok_or_else(|| Error::Lag(key.to_string()))?;
+    if about == Some(&identity(&now)) { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
 }
 
 /// Whether a Canary still is what was read or written last. What it is instead is remembered: otherwise the passes that follow

@@ -4,7 +4,7 @@
 //! a second leader can repeat work, but cannot apply what was never recorded. And traffic that has to go waits for nobody:
 //! no answer, no Secret, no turn, and no other write than that which records it.
 
-use super::apply::{Intent, is_behind, is_retreat};
+use super::apply::{Intent, is_behind, is_retreat, still_there};
 use super::cache::{self, Key, identity, version};
 use super::claims::{Claim, NamespacedName};
 use super::context::{Context, canary_key, key_of};
@@ -436,7 +436,7 @@ impl<'a> Pass<'a> {
             let seen = observe::world(context, rollout, &found, &canary);
             let next = decide(plan, state, &seen, answers);
             if promotes(state, &next.state) && !answers.is_empty() {
-                self.still_there(rollout.target(), about).await?;
+                still_there(context, &rollout.target(), about.as_ref()).await?;
             }
             let retreats = self.is_retreat(state, &found, &next);
             if !retreats {
@@ -474,26 +474,18 @@ impl<'a> Pass<'a> {
     async fn verify(&self, canary: &Canary, state: &State, next: &State, found: &Found) -> Result<(), Error> {
         let Self { context, rollout, .. } = *self;
         if starts(state, next) {
-            self.still_there(rollout.target(), &found.target.as_deref().map(identity)).await?;
+            still_there(context, &rollout.target(), found.target.as_deref().map(identity).as_ref()).await?;
             if let Some(version) = &found.version {
                 configs::still_so(context, rollout, &version.configs).await?;
             }
         }
         if takes_over(state, next, found) {
-            self.still_there(rollout.primary(), &found.primary.as_deref().map(identity)).await?;
+            still_there(context, &rollout.primary(), found.primary.as_deref().map(identity).as_ref()).await?;
         }
         if counts_on_routes(state, next) {
             self.still_led_so(canary, found).await?;
         }
         Ok(())
-    }
-
-    /// Whether an object still is what the decision is about: watches may be behind, or the whole process may have stood
-    /// still. Prometheus answers for the pods that there are, and pods that somebody else has started may have begun with
-    /// other configs.
-    async fn still_there(&self, key: Key, about: &Identity) -> Result<(), Error> {
-        let now = self.context.look_up(Lane::Work, &key).await?.ok_or_else(|| Error::Lag(key.to_string()))?;
-        if about.as_ref() == Some(&identity(&now)) { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
     }
 
     /// Whether traffic still is led as it was found: a watch that is behind may show that none reaches pods that some reaches,
