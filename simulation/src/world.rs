@@ -138,6 +138,8 @@ pub(crate) struct World {
     passes: u64,
     second: (Time, u64),
     requests: u64,
+    /// Those of them that delete something.
+    deletions: u64,
     questions_asked: u64,
     counts: BTreeMap<&'static str, u64>,
     trace: Trace,
@@ -197,6 +199,7 @@ impl World {
             passes: 0,
             second: (0, 0),
             requests: 0,
+            deletions: 0,
             questions_asked: 0,
             counts: BTreeMap::new(),
             trace: Trace::new(told),
