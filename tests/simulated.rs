@@ -336,6 +336,50 @@ async fn s3_nothing_is_given_to_a_target_that_is_gone() {
     assert_eq!(maps.iter().filter(is_copy).count(), 1, "the primary goes on with it");
 }
 
+/// Seed 100009200: an instance that still saw the record of a deleted Canary of the same name gave the primary the copies that the
+/// record names, which were gone.
+#[tokio::test(start_paused = true)]
+async fn s3_nothing_is_made_of_a_record_that_a_deleted_canary_left() {
+    let mut cluster = configs::at_rest().await;
+    let behind = behind(&cluster);
+    cluster.delete_canary();
+    cluster.settle().await;
+    cluster.server.collect_garbage();
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Initialized");
+    let template = |cluster: &Cluster| cluster.get(DEPLOYMENTS, "web-primary")["spec"]["template"].clone();
+    let given = template(&cluster);
+    cluster.deploy("web:2");
+    assert!(cluster.settle_until(|cluster| cluster.phase() == "Progressing").await);
+    for kind in [DEPLOYMENTS, SERVICES] {
+        cluster.server.list(kind, None).into_iter().for_each(|object| behind.show_one(kind, object));
+    }
+    behind.pass(cluster.get(CANARIES, NAME)).await.unwrap();
+    assert_eq!(template(&cluster), given);
+}
+
+/// Seed 100006477: an instance that saw neither the record of what was promoted nor the primary made of it deleted the copies that
+/// both use, because no other version did.
+#[tokio::test(start_paused = true)]
+async fn s3_no_copy_is_deleted_while_a_record_in_use_is_not_shown() {
+    let mut cluster = configs::at_rest().await;
+    cluster.prometheus.says(Says::Value(0.0));
+    cluster.edit(CONFIG_MAPS, "settings", |settings| settings["data"]["color"] = "green".into());
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Failed");
+    let behind = behind(&cluster);
+    cluster.prometheus.says(Says::Value(100.0));
+    cluster.deploy("web:2");
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Succeeded");
+    behind.show_one(DEPLOYMENTS, cluster.get(DEPLOYMENTS, NAME));
+    behind.pass(cluster.get(CANARIES, NAME)).await.unwrap();
+    let copies = cluster.server.list(CONFIG_MAPS, None);
+    let is_in_use = |copy: &Value| copy["data"]["color"] == "green" && copy["metadata"]["name"] != "settings";
+    assert!(copies.iter().any(is_in_use), "{copies:#?}");
+}
+
 /// Seed 1001311: beside a primary that was left behind, the target's pods had begun with other configs than those on record,
 /// and nobody knew.
 #[tokio::test(start_paused = true)]
@@ -393,13 +437,19 @@ async fn s3_no_version_is_started_by_a_config_that_is_another_one_now() {
     assert_eq!(copies.iter().filter(is_green).count(), 1);
 }
 
+/// Another instance, whose watches show what there is now and nothing that comes after.
+fn behind(cluster: &Cluster) -> Operator {
+    let own = settings(&cluster.prometheus.address);
+    let mut behind = Operator::with(&cluster.server, own, cluster.clock, cluster.leadership.clone());
+    behind.refresh(&cluster.server);
+    behind
+}
+
 /// A cluster whose version has 10 % of the traffic, and an instance whose watches of everything but Canaries are behind: they
 /// show the route as it was before.
 async fn with_one_that_is_behind() -> (Cluster, Operator) {
     let mut cluster = before_the_first_traffic().await;
-    let own = settings(&cluster.prometheus.address);
-    let mut behind = Operator::with(&cluster.server, own, cluster.clock, cluster.leadership.clone());
-    behind.refresh(&cluster.server);
+    let behind = behind(&cluster);
     cluster.operator.refresh(&cluster.server);
     cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap();
     assert_eq!(cluster.backends(), "web-primary 90, web-canary 10");

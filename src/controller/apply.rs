@@ -120,7 +120,7 @@ impl Intent<'_> {
 
     async fn primary(&self, target: &Value) -> Result<(), Error> {
         let Some(revision) = self.state.primary_revision() else { return Ok(()) };
-        let record = self.context.cache.get(&self.rollout.record(revision));
+        let record = self.rollout.recorded(self.context, revision);
         let template = record.as_deref().and_then(workload::recorded_template);
         let wanted = Wanted { revision, template: template.as_ref(), replicas: self.replicas() };
         let render = |found: Option<&Value>| {

@@ -8,7 +8,6 @@ use super::error::Error;
 use super::lanes::Lane;
 use super::observe::{self, Found};
 use super::rollout::{Rollout, records};
-use super::store::Kept;
 use crate::api::{Canary, CanaryStatus};
 use crate::domain::{Revision, State, Target};
 use crate::object;
@@ -70,7 +69,7 @@ pub(super) async fn versions(context: &Context, rollout: &Rollout, state: &State
     }
     // A primary that was there before is the only trace of its version; what somebody made of it since is another one.
     if let (Some(promoted), Some(primary)) = (&state.promoted, &found.primary)
-        && !is_on_record(context, rollout, promoted)
+        && rollout.recorded(context, promoted).is_none()
     {
         let original = rollout.workload.original(primary, selector);
         if observe::made_of(&original) == *promoted {
@@ -78,14 +77,6 @@ pub(super) async fn versions(context: &Context, rollout: &Rollout, state: &State
         }
     }
     Ok(())
-}
-
-fn is_on_record(context: &Context, rollout: &Rollout, revision: &Revision) -> bool {
-    context.cache.kept(&rollout.record(revision)).is_some_and(|record| is_ours(rollout, &record))
-}
-
-fn is_ours(rollout: &Rollout, record: &Kept) -> bool {
-    record.holder().is_some_and(|holder| holder.uid == rollout.uid)
 }
 
 /// Puts a version on record, with what the record is about: a record that is there can be carried out.
@@ -98,8 +89,8 @@ async fn version(
     generation: i64,
 ) -> Result<(), Error> {
     let key = rollout.record(revision);
-    match context.cache.kept(&key) {
-        Some(record) if is_ours(rollout, &record) => return Ok(()),
+    match context.cache.kept(&key).map(|record| record.holder()) {
+        Some(Some(holder)) if holder.uid == rollout.uid => return Ok(()),
         // Neither the record nor the copies that it names will stay.
         Some(_) => return Err(Error::Inherit(key.to_string())),
         None => {}
@@ -117,7 +108,7 @@ pub(super) async fn copies(context: &Context, rollout: &Rollout, state: &State, 
     let Some(seen) = found.version.as_ref().filter(|seen| !seen.configs.is_empty()) else { return Ok(()) };
     let versions = [state.promoted.as_ref(), state.target.as_ref().map(|target| &target.revision)];
     for revision in versions.into_iter().flatten() {
-        if let Some(record) = context.cache.get(&rollout.record(revision)) {
+        if let Some(record) = rollout.recorded(context, revision) {
             configs::restore(context, rollout, &workload::recorded_configs(&record), seen).await?;
         }
     }
@@ -156,10 +147,11 @@ pub(super) async fn collect(context: &Context, rollout: &Rollout, canary: &Canar
 fn unused(context: &Context, rollout: &Rollout, state: &State) -> Vec<Key> {
     let uid = &rollout.uid;
     let versions = [state.promoted.as_ref(), state.target.as_ref().map(|target| &target.revision)];
-    let in_use: Vec<_> = versions.into_iter().flatten().map(|revision| rollout.record(revision)).collect();
-    let copies = configs::unused(context, rollout, in_use.iter().filter_map(|key| context.cache.get(key)));
+    let versions: Vec<_> = versions.into_iter().flatten().collect();
+    let copies = configs::unused(context, rollout, &versions);
+    let in_use: Vec<_> = versions.into_iter().map(|revision| rollout.record(revision).name).collect();
     let names = context.cache.marked_names(&records().kind, uid);
-    let is_spare = |name: &str| !in_use.iter().any(|key| key.name == name);
+    let is_spare = |name: &str| !in_use.iter().any(|used| used == name);
     let excess = names.iter().filter(|name| is_spare(name)).count().saturating_sub(SPARE_RECORDS);
     if excess == 0 {
         return copies;

@@ -11,6 +11,7 @@ use super::lanes::Lane;
 use super::rollout::{Rollout, config_resource};
 use super::store::Change;
 use crate::api::MANAGED_BY;
+use crate::domain::Revision;
 use crate::object;
 use crate::workload::configs::{ABSENT, Config, Content, Kind, TRACKING, Version, checksum, copy, references};
 use crate::workload::{CANARY, Recorded, configs, recorded_template};
@@ -20,7 +21,7 @@ use kube::api::{DynamicObject, ObjectMeta, PartialObjectMeta};
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// Where a slim ConfigMap holds the checksum of what it was.
 const CHECKSUM: &str = "checksum";
@@ -217,9 +218,9 @@ pub(super) async fn restore(
         .await
 }
 
-/// The copies that neither the primary nor any of `records` refers to; none while pods of the primary are of an older
-/// template than its newest.
-pub(super) fn unused(context: &Context, rollout: &Rollout, records: impl Iterator<Item = Arc<Value>>) -> Vec<Key> {
+/// The copies that neither the primary nor the record of any of `versions` refers to; none while pods of the primary are of an
+/// older template than its newest, or while one of these records is not shown: the primary may be of that already.
+pub(super) fn unused(context: &Context, rollout: &Rollout, versions: &[&Revision]) -> Vec<Key> {
     let Some(primary) = context.cache.get(&rollout.primary()) else { return vec![] };
     let pods = rollout.workload.pods(&primary);
     if !pods.current || pods.total > pods.updated {
@@ -234,12 +235,15 @@ pub(super) fn unused(context: &Context, rollout: &Rollout, records: impl Iterato
     };
     let copies = Kind::ALL.into_iter().flat_map(|kind| names(kind).into_iter().map(move |name| Config { kind, name }));
     let mut copies: Vec<_> = copies.collect();
-    if !copies.is_empty() {
-        let template = rollout.workload.template(&primary).into_owned();
-        let templates = records.filter_map(|record| recorded_template(&record)).chain([template]);
-        let in_use: BTreeSet<Config> = templates.flat_map(|template| references(&template).into_keys()).collect();
-        copies.retain(|copy| !in_use.contains(copy));
+    if copies.is_empty() {
+        return vec![];
     }
+    let records = versions.iter().map(|revision| rollout.recorded(context, revision));
+    let Some(records) = records.collect::<Option<Vec<_>>>() else { return vec![] };
+    let template = rollout.workload.template(&primary).into_owned();
+    let templates = records.iter().filter_map(|record| recorded_template(record)).chain([template]);
+    let in_use: BTreeSet<Config> = templates.flat_map(|template| references(&template).into_keys()).collect();
+    copies.retain(|copy| !in_use.contains(copy));
     copies.iter().map(|copy| rollout.config(copy)).collect()
 }
 

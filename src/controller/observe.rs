@@ -89,7 +89,7 @@ fn is_awaited(canary: &Canary) -> bool {
 
 /// Whether nobody has edited a primary since it was given a version; of one without a record nobody can tell.
 fn is_as_given(context: &Context, rollout: &Rollout, primary: &Value, selector: &Selector, given: &Revision) -> bool {
-    let record = context.cache.get(&rollout.record(given));
+    let record = rollout.recorded(context, given);
     let template = record.as_deref().and_then(workload::recorded_template);
     template.is_none_or(|template| rollout.workload.is_made_of(primary, &template, selector))
 }

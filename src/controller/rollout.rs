@@ -16,6 +16,7 @@ use crate::workload::configs::{Config, Kind};
 use crate::workload::{self, Labelling, Labels, ServiceMetadata, ServiceShape, Workload};
 use kube::core::{ApiResource, GroupVersionKind, Resource};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// One Canary, translated for the layers below.
 pub(super) struct Rollout {
@@ -116,8 +117,14 @@ impl Rollout {
     }
 
     /// The key of a recorded version.
-    pub(super) fn record(&self, revision: &crate::domain::Revision) -> Key {
+    pub(super) fn record(&self, revision: &Revision) -> Key {
         self.object(records(), workload::record_name(&self.app, revision))
+    }
+
+    /// A version as this Canary has put it on record. A record that a deleted Canary of the same name has left names copies that
+    /// go with it.
+    pub(super) fn recorded(&self, context: &Context, revision: &Revision) -> Option<Arc<Value>> {
+        context.cache.get(&self.record(revision)).filter(|record| object::owned_by(record, &self.uid))
     }
 
     /// The keys of the mesh's objects, in its order.

@@ -460,6 +460,12 @@ impl Operator {
         }
     }
 
+    /// Shows one object, as its watch would; others of its kind stay as they were shown.
+    pub(crate) fn show_one(&self, kind: GroupVersionResource, object: Value) {
+        let store = self.stores.iter().find(|(name, _)| *name == kind);
+        store.expect("the kind is watched").1.apply(Event::Apply(parse(object)));
+    }
+
     /// Waits, in real time, until no alert is on its way any more; paused time stands still meanwhile.
     pub(crate) async fn delivered(&self) {
         let metrics = Arc::clone(&self.context.metrics);
