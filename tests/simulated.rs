@@ -458,6 +458,22 @@ async fn with_one_that_is_behind() -> (Cluster, Operator) {
     (cluster, behind)
 }
 
+/// Seed 100016415: an instance that stood still since before the app was adopted saw no primary, and led the app back to its
+/// target, which had no pods.
+#[tokio::test(start_paused = true)]
+async fn s2_no_app_is_led_back_because_a_watch_shows_no_primary_yet() {
+    let mut cluster = Cluster::with_app().await;
+    let behind = behind(&cluster);
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    for _ in 0..4 {
+        // Whatever comes of it.
+        let _ = behind.pass(cluster.get(CANARIES, NAME)).await;
+    }
+    assert_eq!(cluster.phase(), "Initialized");
+    assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"]["app"], "web-primary");
+}
+
 /// Seed 2809: after another instance's raise, one whose watch of routes was behind recorded a retreat and wrote nothing.
 #[tokio::test(start_paused = true)]
 async fn s4_a_retreat_from_another_leaders_weight_does_not_believe_a_watch() {

@@ -23,6 +23,7 @@ use crate::workload;
 use futures::future::{Either, select};
 use jiff::Timestamp;
 use kube::ResourceExt;
+use serde_json::Value;
 use std::mem::discriminant;
 use std::pin::pin;
 use std::time::Duration;
@@ -470,7 +471,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Whether what a decision rests on is so in the API server itself: a watch that is behind must not start pods, name a
-    /// version or stop pods.
+    /// version, give the app back to its target or stop pods.
     async fn verify(&self, canary: &Canary, state: &State, next: &State, found: &Found) -> Result<(), Error> {
         let Self { context, rollout, .. } = *self;
         if starts(state, next) {
@@ -481,6 +482,12 @@ impl<'a> Pass<'a> {
         }
         if takes_over(state, next, found) {
             still_there(context, &rollout.primary(), found.primary.as_deref().map(identity).as_ref()).await?;
+        }
+        if starts_over(state, next) {
+            let objects = [(rollout.primary(), &found.primary), (rollout.service(""), &found.apex)];
+            for (key, found) in objects.into_iter().chain(rollout.routes().into_iter().zip(&found.routes)) {
+                self.still_as_found(&key, found.as_deref()).await?;
+            }
         }
         if counts_on_routes(state, next) {
             self.still_led_so(canary, found).await?;
@@ -496,15 +503,16 @@ impl<'a> Pass<'a> {
         let routes = rollout.routes();
         let led: Vec<_> = if routes.is_empty() { apex.into() } else { routes.into_iter().zip(&found.routes).collect() };
         for (key, found) in led {
-            if context.cache.is_led_by(&key, found.as_deref(), canary) {
-                continue;
-            }
-            let now = context.look_up(Lane::Work, &key).await?;
-            if now.as_ref().map(version) != found.as_deref().map(version) {
-                return Err(Error::Supersede(key.to_string()));
+            if !context.cache.is_led_by(&key, found.as_deref(), canary) {
+                self.still_as_found(&key, found.as_deref()).await?;
             }
         }
         Ok(())
+    }
+
+    async fn still_as_found(&self, key: &Key, found: Option<&Value>) -> Result<(), Error> {
+        let now = self.context.look_up(Lane::Work, key).await?;
+        if now.as_ref().map(version) == found.map(version) { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
     }
 
     /// The Canary as it is now, if nothing but its metadata has changed since it was read.
@@ -565,6 +573,11 @@ fn starts(state: &State, next: &State) -> bool {
 /// Whether a decision trusts the version of a primary that was there before.
 fn takes_over(state: &State, next: &State, found: &Found) -> bool {
     state.promoted.is_none() && next.promoted.is_some() && found.primary.is_some()
+}
+
+/// Whether a decision gives the app back to its target, because nothing was seen that would serve in its place.
+fn starts_over(state: &State, next: &State) -> bool {
+    matches!((&state.phase, &next.phase), (Phase::Initialized { .. }, Phase::Initializing { .. }))
 }
 
 /// Whether a decision counts on it that no traffic reaches pods that are to be stopped.
