@@ -474,6 +474,30 @@ async fn s2_no_app_is_led_back_because_a_watch_shows_no_primary_yet() {
     assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"]["app"], "web-primary");
 }
 
+/// Seed 100018861: GitOps put the app's Service and route back, which no watch showed in time; the Canary was let go, and all traffic
+/// stayed on a version that had failed.
+#[tokio::test(start_paused = true)]
+async fn s3_no_app_is_let_go_by_routes_that_are_others_now() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.prometheus.says(Says::Value(0.0));
+    let selector = cluster.get(SERVICES, NAME)["spec"]["selector"].clone();
+    cluster.deploy("web:2");
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Failed");
+    cluster.operator.refresh(&cluster.server);
+    cluster.delete_canary();
+    cluster.edit(SERVICES, NAME, |service| service["spec"]["selector"]["app"] = "web".into());
+    cluster.edit(HTTP_ROUTES, NAME, |route| {
+        route["spec"]["rules"][0]["backendRefs"] = serde_json::json!([{"name": "web", "port": 80}]);
+    });
+    let error = cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    cluster.settle().await;
+    assert_eq!(cluster.find(CANARIES, NAME), None);
+    assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"], selector, "it leads to the primary");
+    assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+}
+
 /// Seed 2809: after another instance's raise, one whose watch of routes was behind recorded a retreat and wrote nothing.
 #[tokio::test(start_paused = true)]
 async fn s4_a_retreat_from_another_leaders_weight_does_not_believe_a_watch() {

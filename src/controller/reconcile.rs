@@ -529,7 +529,11 @@ impl<'a> Pass<'a> {
     async fn finish(&self, canary: &Canary, next: &Decision, found: &Found) -> Result<Option<Duration>, Error> {
         let Self { context, rollout, .. } = *self;
         if let Phase::Terminating { stage: Farewell::Released | Farewell::Kept, .. } = next.state.phase {
-            rollout.routes().iter().for_each(|key| context.cache.forget(key));
+            // How the app is led now it stays: nobody will put right what a watch did not show in time.
+            for key in rollout.routes().into_iter().chain([rollout.service("")]) {
+                self.still_as_found(&key, context.cache.get(&key).as_deref()).await?;
+                context.cache.forget(&key);
+            }
             commit::finalizer(context, rollout, canary, false).await?;
             return Ok(None);
         }
