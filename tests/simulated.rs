@@ -353,7 +353,7 @@ async fn s3_nothing_is_made_of_a_record_that_a_deleted_canary_left() {
     cluster.deploy("web:2");
     assert!(cluster.settle_until(|cluster| cluster.phase() == "Progressing").await);
     for kind in [DEPLOYMENTS, SERVICES] {
-        cluster.server.list(kind, None).into_iter().for_each(|object| behind.show_one(kind, object));
+        cluster.server.list(kind, None).into_iter().for_each(behind.watch(kind));
     }
     behind.pass(cluster.get(CANARIES, NAME)).await.unwrap();
     assert_eq!(template(&cluster), given);
@@ -373,11 +373,39 @@ async fn s3_no_copy_is_deleted_while_a_record_in_use_is_not_shown() {
     cluster.deploy("web:2");
     cluster.settle().await;
     assert_eq!(cluster.phase(), "Succeeded");
-    behind.show_one(DEPLOYMENTS, cluster.get(DEPLOYMENTS, NAME));
+    behind.watch(DEPLOYMENTS)(cluster.get(DEPLOYMENTS, NAME));
     behind.pass(cluster.get(CANARIES, NAME)).await.unwrap();
     let copies = cluster.server.list(CONFIG_MAPS, None);
     let is_in_use = |copy: &Value| copy["data"]["color"] == "green" && copy["metadata"]["name"] != "settings";
     assert!(copies.iter().any(is_in_use), "{copies:#?}");
+}
+
+/// Seed 300004888: a primary that was left to its target, with its copies, was taken over by the next Canary without them; they went
+/// with the target when that was made anew.
+#[tokio::test(start_paused = true)]
+async fn s3_who_takes_a_primary_over_takes_its_copies_too() {
+    let mut cluster = configs::at_rest().await;
+    cluster.prometheus.says(Says::Value(0.0));
+    cluster.deploy("web:2");
+    cluster.settle().await;
+    cluster.delete_canary();
+    cluster.settle().await;
+    cluster.server.collect_garbage();
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    assert_eq!((cluster.phase().as_str(), cluster.image("web-primary").as_str()), ("Failed", "web:1"));
+    let mut target = cluster.get(DEPLOYMENTS, NAME);
+    target["metadata"] = serde_json::json!({"name": NAME, "namespace": NAMESPACE});
+    cluster.server.delete(DEPLOYMENTS, NAMESPACE, NAME).unwrap();
+    cluster.put(DEPLOYMENTS, target);
+    cluster.server.collect_garbage();
+    let template = cluster.get(DEPLOYMENTS, "web-primary")["spec"]["template"].to_string();
+    let maps = cluster.server.list(CONFIG_MAPS, None);
+    let is_used = |map: &Value| {
+        let name = map["metadata"]["name"].as_str().filter(|name| *name != "settings");
+        name.is_some_and(|name| template.contains(name))
+    };
+    assert!(maps.iter().any(is_used), "{template}");
 }
 
 /// Seed 1001311: beside a primary that was left behind, the target's pods had begun with other configs than those on record,
@@ -474,13 +502,11 @@ async fn s2_no_app_is_led_back_because_a_watch_shows_no_primary_yet() {
     assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"]["app"], "web-primary");
 }
 
-/// Seed 100018861: GitOps put the app's Service and route back, which no watch showed in time; the Canary was let go, and all traffic
-/// stayed on a version that had failed.
-#[tokio::test(start_paused = true)]
-async fn s3_no_app_is_let_go_by_routes_that_are_others_now() {
+/// A cluster whose version has failed, and whose Canary is being deleted, at a moment at which the app's Service and route have just
+/// been put back; no watch shows that yet.
+async fn that_is_put_back_while_it_goes() -> Cluster {
     let mut cluster = Cluster::at_rest().await;
     cluster.prometheus.says(Says::Value(0.0));
-    let selector = cluster.get(SERVICES, NAME)["spec"]["selector"].clone();
     cluster.deploy("web:2");
     cluster.settle().await;
     assert_eq!(cluster.phase(), "Failed");
@@ -490,12 +516,40 @@ async fn s3_no_app_is_let_go_by_routes_that_are_others_now() {
     cluster.edit(HTTP_ROUTES, NAME, |route| {
         route["spec"]["rules"][0]["backendRefs"] = serde_json::json!([{"name": "web", "port": 80}]);
     });
-    let error = cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
-    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    cluster
+}
+
+async fn is_let_go_to_the_primary(cluster: &mut Cluster) {
     cluster.settle().await;
     assert_eq!(cluster.find(CANARIES, NAME), None);
-    assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"], selector, "it leads to the primary");
+    assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"]["app"], "web-primary");
     assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+}
+
+/// Seed 100018861: GitOps put the app's Service and route back, which no watch showed in time; the Canary was let go, and all traffic
+/// stayed on a version that had failed.
+#[tokio::test(start_paused = true)]
+async fn s3_no_app_is_let_go_by_routes_that_are_others_now() {
+    let mut cluster = that_is_put_back_while_it_goes().await;
+    let error = cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    is_let_go_to_the_primary(&mut cluster).await;
+}
+
+/// Seed 300005142: the same, when the watch shows it after the pass has looked, and before it lets the Canary go.
+#[tokio::test(start_paused = true)]
+async fn s3_no_app_is_let_go_by_routes_that_came_after_the_look() {
+    let mut cluster = that_is_put_back_while_it_goes().await;
+    let shows = [SERVICES, HTTP_ROUTES].map(|kind| (cluster.operator.watch(kind), cluster.get(kind, NAME)));
+    cluster.server.set_faults(move |request| {
+        if request.verb == Verb::Get && request.resource == DEPLOYMENTS.plural {
+            shows.iter().for_each(|(show, object)| show(object.clone()));
+        }
+        Fault::Pass
+    });
+    let error = cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    is_let_go_to_the_primary(&mut cluster).await;
 }
 
 /// Seed 2809: after another instance's raise, one whose watch of routes was behind recorded a retreat and wrote nothing.

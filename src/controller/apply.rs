@@ -13,6 +13,7 @@ use super::rollout::{self, Rollout};
 use crate::api::Canary;
 use crate::domain::{Farewell, Phase, Plan, Routing, State, Traffic, Weight};
 use crate::object;
+use crate::workload::configs::references;
 use crate::workload::{self, Replicas, Selector, Wanted};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -54,7 +55,7 @@ impl Intent<'_> {
             self.services(selector, target).await?;
             self.primary(target).await?;
             self.copy_of_scaler(selector).await?;
-            self.copies().await?;
+            self.copies(target).await?;
             self.apex(selector, target).await?;
         }
         self.route().await?;
@@ -142,12 +143,20 @@ impl Intent<'_> {
         }
     }
 
-    /// The copies of configs go where the primary goes.
-    async fn copies(&self) -> Result<(), Error> {
-        let (Some(heir), Some(primary)) = (self.heir(), self.context.cache.get(&self.rollout.primary())) else {
-            return Ok(());
-        };
-        configs::hand_over(self.context, self.rollout, &primary, &heir).await
+    /// The copies of configs go where the primary goes: with the target from its Canary, and with the next Canary from there.
+    async fn copies(&self, target: &Value) -> Result<(), Error> {
+        let Self { context, rollout, .. } = *self;
+        let Some(primary) = context.cache.get(&rollout.primary()) else { return Ok(()) };
+        match (self.heir(), object::get(target, &["metadata", "uid"]).and_then(Value::as_str)) {
+            (Some(heir), _) => {
+                let used = references(&rollout.workload.template(&primary)).into_keys();
+                configs::hand_over(context, rollout, used, &rollout.uid, &heir).await
+            }
+            (None, Some(uid)) if object::owned_by(&primary, &rollout.uid) => {
+                configs::hand_over(context, rollout, configs::owned(context, uid), uid, &rollout.app.owner).await
+            }
+            (None, _) => Ok(()),
+        }
     }
 
     async fn apex(&self, selector: &Selector, target: &Value) -> Result<(), Error> {

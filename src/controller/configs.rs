@@ -226,15 +226,7 @@ pub(super) fn unused(context: &Context, rollout: &Rollout, versions: &[&Revision
     if !pods.current || pods.total > pods.updated {
         return vec![];
     }
-    let target = context.cache.get(&rollout.target());
-    let owners = [Some(&rollout.app.owner), target.as_ref().map(|target| &target["metadata"])];
-    let owners: Vec<_> = owners.into_iter().flatten().filter_map(|owner| owner["uid"].as_str()).collect();
-    // One with two owners is found twice.
-    let names = |kind: Kind| -> BTreeSet<String> {
-        owners.iter().flat_map(|owner| context.cache.marked_names(kind.as_str(), owner)).collect()
-    };
-    let copies = Kind::ALL.into_iter().flat_map(|kind| names(kind).into_iter().map(move |name| Config { kind, name }));
-    let mut copies: Vec<_> = copies.collect();
+    let mut copies = owned(context, &rollout.uid);
     if copies.is_empty() {
         return vec![];
     }
@@ -247,18 +239,25 @@ pub(super) fn unused(context: &Context, rollout: &Rollout, versions: &[&Revision
     copies.iter().map(|copy| rollout.config(copy)).collect()
 }
 
-/// Gives the copies that a primary uses to `heir`, with which they are to go from now on.
+/// The copies that somebody owns, by UID, as far as watches show them.
+pub(super) fn owned(context: &Context, owner: &str) -> BTreeSet<Config> {
+    let names = |kind: Kind| context.cache.marked_names(kind.as_str(), owner);
+    Kind::ALL.into_iter().flat_map(|kind| names(kind).into_iter().map(move |name| Config { kind, name })).collect()
+}
+
+/// Gives copies to another owner, with which they are to go from now on.
 pub(super) async fn hand_over(
     context: &Context,
     rollout: &Rollout,
-    primary: &Value,
-    heir: &Value,
+    copies: impl IntoIterator<Item = Config>,
+    from: &str,
+    to: &Value,
 ) -> Result<(), Error> {
-    for config in references(&rollout.workload.template(primary)).into_keys() {
+    for config in copies {
         let key = rollout.config(&config);
         let Some(found) = context.read(Lane::Work, &key).await? else { continue };
         let mut given = found.clone();
-        object::disown(&mut given, &rollout.uid, Some(heir));
+        object::disown(&mut given, from, Some(to));
         if given != found {
             context.change(Lane::Work, &key, &found, &given).await?;
         }

@@ -530,8 +530,9 @@ impl<'a> Pass<'a> {
         let Self { context, rollout, .. } = *self;
         if let Phase::Terminating { stage: Farewell::Released | Farewell::Kept, .. } = next.state.phase {
             // How the app is led now it stays: nobody will put right what a watch did not show in time.
-            for key in rollout.routes().into_iter().chain([rollout.service("")]) {
-                self.still_as_found(&key, context.cache.get(&key).as_deref()).await?;
+            let routes = rollout.routes().into_iter().zip(&found.routes);
+            for (key, found) in routes.chain([(rollout.service(""), &found.apex)]) {
+                self.still_as_found(&key, context.cache.newer(&key, found.clone()).as_deref()).await?;
                 context.cache.forget(&key);
             }
             commit::finalizer(context, rollout, canary, false).await?;

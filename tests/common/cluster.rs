@@ -460,10 +460,11 @@ impl Operator {
         }
     }
 
-    /// Shows one object, as its watch would; others of its kind stay as they were shown.
-    pub(crate) fn show_one(&self, kind: GroupVersionResource, object: Value) {
+    /// What shows one object, as the watch of its kind would; others stay as they were shown.
+    pub(crate) fn watch(&self, kind: GroupVersionResource) -> impl Fn(Value) + Send + use<> {
         let store = self.stores.iter().find(|(name, _)| *name == kind);
-        store.expect("the kind is watched").1.apply(Event::Apply(parse(object)));
+        let store = Arc::clone(&store.expect("the kind is watched").1);
+        move |object| drop(store.apply(Event::Apply(parse(object))))
     }
 
     /// Waits, in real time, until no alert is on its way any more; paused time stands still meanwhile.

@@ -103,7 +103,8 @@ impl Checks {
             self.rollouts[2] += 1;
             wrong.extend(self.unexplained(text(step.status, "/failure"), step.new));
         }
-        if leads(is) && weight < Shown::of(self.route.as_deref()).canary() {
+        // What a write that came late leads to the canary no watch may show yet.
+        if leads(is) && weight < Shown::of(self.route.as_deref()).canary() && !self.route_is_late {
             self.retreating.insert(id);
         }
         let phase = is.to_owned();
