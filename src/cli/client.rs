@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::header::RETRY_AFTER;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use kube::client::ClientBuilder;
 use kube::core::Status;
 use kube::core::response::StatusDetails;
@@ -23,6 +23,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// anew. Also what ends a request over a connection whose other end vanished without a word.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// For how long the API server may work on a write, as long as the controller waits for its answer: what nobody waits for any
+/// more must not be carried out later, over what was decided since.
+const WORK: &str = "timeout=10s";
+
 /// Connects as the environment says: a kubeconfig, or the service account of the Pod.
 pub(super) async fn connect(metrics: &Arc<Metrics>) -> anyhow::Result<Client> {
     let mut config =
@@ -37,7 +41,8 @@ pub(super) async fn connect(metrics: &Arc<Metrics>) -> anyhow::Result<Client> {
     Ok(builder.with_layer(&Deadline).with_layer(&ApiRequests::new(Arc::clone(metrics))).with_layer(&Patience).build())
 }
 
-/// Bounds the time until the answer begins. A watch answers at once too; only its body takes long.
+/// Bounds the time until the answer begins, and for which a write is worked on. A watch answers at once too; only its body
+/// takes long.
 #[derive(Clone, Copy, Debug)]
 struct Deadline;
 
@@ -68,10 +73,22 @@ where
         self.inner.poll_ready(context).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if request.method() != Method::GET {
+            *request.uri_mut() = with(WORK, request.uri());
+        }
         let answer = tokio::time::timeout(ANSWER, self.inner.call(request));
         Box::pin(async move { answer.await.map_err(|_| BoxError::from(NoAnswer))?.map_err(Into::into) })
     }
+}
+
+/// The same address, with one more parameter.
+fn with(parameter: &str, uri: &Uri) -> Uri {
+    let mut parts = uri.clone().into_parts();
+    let separator = if uri.query().is_some() { '&' } else { '?' };
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    parts.path_and_query = format!("{target}{separator}{parameter}").parse().ok();
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
 /// Hands on for how long the API server asks to be left alone: it says so in a header, which nobody above sees.
@@ -156,6 +173,23 @@ mod tests {
         let client = ClientBuilder::new(silent, "default").with_layer(&Deadline).build();
         let error = client.apiserver_version().await.unwrap_err();
         assert_eq!(chain(&error), "ServiceError: the Kubernetes API did not answer within 15 s");
+    }
+
+    #[tokio::test]
+    async fn the_api_server_works_on_a_write_for_as_long_as_somebody_waits_for_it() {
+        for (method, address, sent) in [
+            ("GET", "/api/v1/pods?limit=1", "/api/v1/pods?limit=1"),
+            ("PATCH", "/api/v1/pods/a?&fieldManager=serin", "/api/v1/pods/a?&fieldManager=serin&timeout=10s"),
+            ("DELETE", "/api/v1/pods/a", "/api/v1/pods/a?timeout=10s"),
+        ] {
+            let echo = service_fn(|request: Request<Body>| async move {
+                let text = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+                Ok::<_, BoxError>(Response::new(Body::from(text.into_bytes())))
+            });
+            let client = ClientBuilder::new(echo, "default").with_layer(&Deadline).build();
+            let request = Request::builder().method(method).uri(address).body(vec![]).unwrap();
+            assert_eq!(client.request_text(request).await.unwrap(), sent);
+        }
     }
 
     #[tokio::test]
