@@ -593,6 +593,22 @@ async fn s2_no_drain_begins_by_a_route_that_another_leader_has_written_since() {
     assert_eq!(cluster.status()["canaryPods"], "Up", "the gateway has not said yet that it does what the route says");
 }
 
+/// Seed 400010501: an instance whose watch of Canaries was behind tried the same record again every 50 ms, though it had read each
+/// time that there was a newer one.
+#[tokio::test(start_paused = true)]
+async fn s7_a_newer_record_that_was_read_after_a_conflict_is_remembered() {
+    let mut cluster = with_a_third_of_the_traffic().await;
+    let (behind, old) = (behind(&cluster), cluster.get(CANARIES, NAME));
+    assert!(cluster.settle_until(|cluster| cluster.status()["canaryWeight"] == 40).await);
+    cluster.forget();
+    for _ in 0..3 {
+        // Whatever comes of it.
+        let _ = behind.pass(old.clone()).await;
+    }
+    let is_refused = |request: &&serin_testing::Request| request.verb == Verb::Update && request.status == Some(409);
+    assert_eq!(cluster.server.requests().iter().filter(is_refused).count(), 1);
+}
+
 /// At the moment at which this object is read, another leader records something newer, and then writes the object.
 fn meets_another_leader(cluster: &Cluster, kind: GroupVersionResource, name: &'static str, write: fn(&mut Value)) {
     let server = cluster.server.clone();

@@ -17,8 +17,8 @@ use serde_json::Value;
 use serin::api::{MANAGED_BY, MetricTemplate};
 use serin::controller::lease::Leadership;
 use serin::controller::{
-    AlertSettings, AllowedHosts, Cache, Clock, Context, Egress, Error, NamespacedName, Settings, Store, Tenancy, retry,
-    timed,
+    AlertSettings, AllowedHosts, Cache, Clock, Context, Egress, Error, Key, NamespacedName, Settings, Store, Tenancy,
+    retry, timed,
 };
 use serin::telemetry::Metrics;
 use serin_testing::{
@@ -208,6 +208,13 @@ impl Operator {
         watch.broken = false;
         watch.scheduled = !watch.coming.is_empty();
         watch.scheduled
+    }
+
+    /// The Canary's object of a kind as a pass would find it.
+    pub(crate) fn known(&self, kind: GroupVersionResource) -> Option<Arc<Value>> {
+        let (_, name) = WATCHED.iter().find(|(watched, _)| *watched == kind)?;
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group, kind.version, name));
+        self.context.cache.get(&Key { resource, namespace: NAMESPACE.to_owned(), name: NAME.to_owned() })
     }
 
     pub(crate) fn has_canary(&self) -> bool {

@@ -515,11 +515,12 @@ impl<'a> Pass<'a> {
         if now.as_ref().map(version) == found.map(version) { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
     }
 
-    /// The Canary as it is now, if nothing but its metadata has changed since it was read.
+    /// The Canary as it is now, if nothing but its metadata has changed since it was read. What it is instead is remembered, so
+    /// that the next pass begins from that.
     async fn edited(&self, lane: Lane, canary: &Canary, state: &State) -> Result<Box<Canary>, Error> {
         let key = &self.rollout.key;
         let superseded = || Error::Supersede(key.to_string());
-        let now = self.context.read(lane, key).await?.ok_or_else(superseded)?;
+        let now = self.context.look_up(lane, key).await?.ok_or_else(superseded)?;
         let now: Box<Canary> =
             serde_json::from_value(now).map_err(|source| Error::Decode { object: key.to_string(), source })?;
         if Self::is_same(canary, &now, state) { Ok(now) } else { Err(superseded()) }

@@ -87,7 +87,7 @@ impl World {
             return;
         }
         let id = (process, operator.passes + 1);
-        self.checks.pass_begins(id, pods_in_view(operator), weights_in_view(operator));
+        self.checks.pass_begins(id, pods_in_view(operator), weights_known(operator));
         operator.pass();
         self.passes += 1;
         self.count("passes");
@@ -166,9 +166,8 @@ fn pods_in_view(operator: &Operator) -> Pods {
     Pods { target: available(NAME), primary: available(PRIMARY) }
 }
 
-/// The weight that a process has seen on record, and the one that it has seen in the route.
-fn weights_in_view(operator: &Operator) -> (i64, i64) {
-    let seen = |kind| operator.view.get(&(kind, NAME.to_owned()));
-    let recorded = seen(CANARIES).map_or(0, |canary| app::number(canary, "/status/canaryWeight"));
-    (recorded, Shown::of(seen(HTTP_ROUTES).map(|route| &**route)).canary())
+/// The weight that a process knows on record, and the one that it knows in the route: it has seen or written it.
+fn weights_known(operator: &Operator) -> (i64, i64) {
+    let recorded = operator.known(CANARIES).map_or(0, |canary| app::number(&canary, "/status/canaryWeight"));
+    (recorded, Shown::of(operator.known(HTTP_ROUTES).as_deref()).canary())
 }
