@@ -526,7 +526,7 @@ async fn is_let_go_to_the_primary(cluster: &mut Cluster) {
     assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
 }
 
-/// Seed 100018861: GitOps put the app's Service and route back, which no watch showed in time; the Canary was let go, and all traffic
+/// Seed 100018861: somebody put the app's Service and route back, which no watch showed in time; the Canary was let go, and all traffic
 /// stayed on a version that had failed.
 #[tokio::test(start_paused = true)]
 async fn s3_no_app_is_let_go_by_routes_that_are_others_now() {
@@ -543,7 +543,9 @@ async fn s3_no_app_is_let_go_by_routes_that_came_after_the_look() {
     let shows = [SERVICES, HTTP_ROUTES].map(|kind| (cluster.operator.watch(kind), cluster.get(kind, NAME)));
     cluster.server.set_faults(move |request| {
         if request.verb == Verb::Get && request.resource == DEPLOYMENTS.plural {
-            shows.iter().for_each(|(show, object)| show(object.clone()));
+            for (show, object) in &shows {
+                show(object.clone());
+            }
         }
         Fault::Pass
     });

@@ -317,9 +317,16 @@ impl Checks {
 
     /// A pod of the primary begins.
     pub(crate) fn primary_pod(&mut self, version: &Version) {
-        if !self.primary_by_user && !self.allowed.contains(version) {
+        if !self.primary_by_user && !self.primary_is_left() && !self.allowed.contains(version) {
             self.wrong.push(format!("S3: the primary starts {version}, which was not analysed to its end"));
         }
+    }
+
+    /// Whether the primary is of a Canary that is gone: the garbage collector is about to follow it.
+    fn primary_is_left(&self) -> bool {
+        let primary = self.primary.as_deref().unwrap_or(&Value::Null);
+        let owner = ["kind", "uid"].map(|field| text(primary, &format!("/metadata/ownerReferences/0/{field}")));
+        owner[0] == "Canary" && self.canary.as_deref().is_none_or(|canary| text(canary, "/metadata/uid") != owner[1])
     }
 
     // ---- what is stored ----

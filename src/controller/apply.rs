@@ -3,20 +3,20 @@
 //! Invariant: nothing here decides. A write carries the version that it was rendered from; when somebody else was
 //! quicker, it is rendered again from what is there now, if the recorded state still is the newest.
 
-use super::cache::{Identity, Key, identity};
+use super::cache::{Key, identity};
 use super::configs;
 use super::context::Context;
 use super::error::Error;
 use super::lanes::Lane;
 use super::observe::Found;
 use super::rollout::{self, Rollout};
+use super::verify::{still_newest, still_there};
 use crate::api::Canary;
 use crate::domain::{Farewell, Phase, Plan, Routing, State, Traffic, Weight};
 use crate::object;
 use crate::workload::configs::references;
 use crate::workload::{self, Replicas, Selector, Wanted};
 use jiff::Timestamp;
-use kube::ResourceExt;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -289,21 +289,6 @@ impl Intent<'_> {
     pub(super) async fn still_newest(&self, lane: Lane) -> Result<(), Error> {
         still_newest(self.context, lane, &self.rollout.key, self.canary).await
     }
-}
-
-/// Whether an object still is what a pass is about: watches may be behind, or the whole process may have stood still.
-/// Prometheus answers for the pods that there are, and pods that somebody else has started may have begun with other configs.
-pub(super) async fn still_there(context: &Context, key: &Key, about: Option<&Identity>) -> Result<(), Error> {
-    let now = context.look_up(Lane::Work, key).await?.ok_or_else(|| Error::Lag(key.to_string()))?;
-    if about == Some(&identity(&now)) { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
-}
-
-/// Whether a Canary still is what was read or written last. What it is instead is remembered: otherwise the passes that follow
-/// would ask the same again, one after the other, until the watch shows it.
-pub(super) async fn still_newest(context: &Context, lane: Lane, key: &Key, canary: &Canary) -> Result<(), Error> {
-    let now = context.look_up(lane, key).await?;
-    let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
-    if version == canary.resource_version().as_deref() { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
 }
 
 /// What is said of the newest state. A retreat does not wait for it for long, and goes on when nobody answers.

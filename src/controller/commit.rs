@@ -1,6 +1,5 @@
 //! Recording: the version first, then the decision, and nothing else until that is done.
 
-use super::apply::still_newest;
 use super::cache::Key;
 use super::configs;
 use super::context::Context;
@@ -8,6 +7,7 @@ use super::error::Error;
 use super::lanes::Lane;
 use super::observe::{self, Found};
 use super::rollout::{Rollout, records};
+use super::verify::still_newest;
 use crate::api::{Canary, CanaryStatus};
 use crate::domain::{Revision, State, Target};
 use crate::object;

@@ -34,6 +34,7 @@ mod slots;
 mod store;
 mod tell;
 mod tenancy;
+mod verify;
 mod watch;
 mod webhooks;
 

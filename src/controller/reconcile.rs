@@ -4,8 +4,8 @@
 //! a second leader can repeat work, but cannot apply what was never recorded. And traffic that has to go waits for nobody:
 //! no answer, no Secret, no turn, and no other write than that which records it.
 
-use super::apply::{Intent, is_behind, is_retreat, still_there};
-use super::cache::{self, Key, identity, version};
+use super::apply::{Intent, is_behind, is_retreat};
+use super::cache::{self, Key, identity};
 use super::claims::{Claim, NamespacedName};
 use super::context::{Context, canary_key, key_of};
 use super::error::Error;
@@ -13,6 +13,7 @@ use super::lanes::Lane;
 use super::observe::{self, Found};
 use super::rollout::Rollout;
 use super::slots::Slot;
+use super::verify::{self, still_there};
 use super::{alerts, commit, configs, contest, orders, tell};
 use crate::api::{self, Canary, InvalidSpec};
 use crate::domain::{
@@ -23,7 +24,6 @@ use crate::workload;
 use futures::future::{Either, select};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use serde_json::Value;
 use std::mem::discriminant;
 use std::pin::pin;
 use std::time::Duration;
@@ -441,7 +441,7 @@ impl<'a> Pass<'a> {
             }
             let retreats = self.is_retreat(state, &found, &next);
             if !retreats {
-                self.verify(&canary, state, &next.state, &found).await?;
+                verify::before_recording(context, rollout, &canary, (state, &next.state), &found).await?;
                 if !seen.deleted
                     && let Some(held) = commit::finalizer(context, rollout, &canary, true).await?
                 {
@@ -470,51 +470,6 @@ impl<'a> Pass<'a> {
         Err(Error::Supersede(rollout.key.to_string()))
     }
 
-    /// Whether what a decision rests on is so in the API server itself: a watch that is behind must not start pods, name a
-    /// version, give the app back to its target or stop pods.
-    async fn verify(&self, canary: &Canary, state: &State, next: &State, found: &Found) -> Result<(), Error> {
-        let Self { context, rollout, .. } = *self;
-        if starts(state, next) {
-            still_there(context, &rollout.target(), found.target.as_deref().map(identity).as_ref()).await?;
-            if let Some(version) = &found.version {
-                configs::still_so(context, rollout, &version.configs).await?;
-            }
-        }
-        if takes_over(state, next, found) {
-            still_there(context, &rollout.primary(), found.primary.as_deref().map(identity).as_ref()).await?;
-        }
-        if starts_over(state, next) {
-            let objects = [(rollout.primary(), &found.primary), (rollout.service(""), &found.apex)];
-            for (key, found) in objects.into_iter().chain(rollout.routes().into_iter().zip(&found.routes)) {
-                self.still_as_found(&key, found.as_deref()).await?;
-            }
-        }
-        if counts_on_routes(state, next) {
-            self.still_led_so(canary, found).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether traffic still is led as it was found: a watch that is behind may show that none reaches pods that some reaches,
-    /// because another process has led it since. Nobody does without a record.
-    async fn still_led_so(&self, canary: &Canary, found: &Found) -> Result<(), Error> {
-        let Self { context, rollout, .. } = *self;
-        let apex = [(rollout.service(""), &found.apex)];
-        let routes = rollout.routes();
-        let led: Vec<_> = if routes.is_empty() { apex.into() } else { routes.into_iter().zip(&found.routes).collect() };
-        for (key, found) in led {
-            if !context.cache.is_led_by(&key, found.as_deref(), canary) {
-                self.still_as_found(&key, found.as_deref()).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn still_as_found(&self, key: &Key, found: Option<&Value>) -> Result<(), Error> {
-        let now = self.context.look_up(Lane::Work, key).await?;
-        if now.as_ref().map(version) == found.map(version) { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
-    }
-
     /// The Canary as it is now, if nothing but its metadata has changed since it was read. What it is instead is remembered, so
     /// that the next pass begins from that.
     async fn edited(&self, lane: Lane, canary: &Canary, state: &State) -> Result<Box<Canary>, Error> {
@@ -530,12 +485,8 @@ impl<'a> Pass<'a> {
     async fn finish(&self, canary: &Canary, next: &Decision, found: &Found) -> Result<Option<Duration>, Error> {
         let Self { context, rollout, .. } = *self;
         if let Phase::Terminating { stage: Farewell::Released | Farewell::Kept, .. } = next.state.phase {
-            // How the app is led now it stays: nobody will put right what a watch did not show in time.
-            let routes = rollout.routes().into_iter().zip(&found.routes);
-            for (key, found) in routes.chain([(rollout.service(""), &found.apex)]) {
-                self.still_as_found(&key, context.cache.newer(&key, found.clone()).as_deref()).await?;
-                context.cache.forget(&key);
-            }
+            verify::before_letting_go(context, rollout, found).await?;
+            rollout.routes().iter().for_each(|key| context.cache.forget(key));
             commit::finalizer(context, rollout, canary, false).await?;
             return Ok(None);
         }
@@ -567,32 +518,6 @@ fn serves(state: &State) -> bool {
 /// Whether a decision gives the analysed version to the primary.
 fn promotes(state: &State, next: &State) -> bool {
     matches!((&state.phase, &next.phase), (Phase::Progressing(_), Phase::Promoting(_)))
-}
-
-/// Whether a decision starts pods, and counts on it that they begin with the configs of the version.
-fn starts(state: &State, next: &State) -> bool {
-    let configured = next.target.as_ref().is_some_and(|target| !target.configs.0.is_empty());
-    let is_up = |state: &State| state.canary == CanaryPods::Up;
-    configured && !is_up(state) && is_up(next) && matches!(next.phase, Phase::Progressing(_))
-}
-
-/// Whether a decision trusts the version of a primary that was there before.
-fn takes_over(state: &State, next: &State, found: &Found) -> bool {
-    state.promoted.is_none() && next.promoted.is_some() && found.primary.is_some()
-}
-
-/// Whether a decision gives the app back to its target, because nothing was seen that would serve in its place.
-fn starts_over(state: &State, next: &State) -> bool {
-    matches!((&state.phase, &next.phase), (Phase::Initialized { .. }, Phase::Initializing { .. }))
-}
-
-/// Whether a decision counts on it that no traffic reaches pods that are to be stopped.
-fn counts_on_routes(state: &State, next: &State) -> bool {
-    let drains = |state: &State| {
-        matches!(state.canary, CanaryPods::Draining { .. })
-            || matches!(state.phase, Phase::Terminating { stage: Farewell::Draining, .. })
-    };
-    drains(next) && !drains(state)
 }
 
 /// When a pass that waits looks around by itself.
