@@ -138,6 +138,34 @@ async fn s4_a_retreat_that_failed_is_tried_again_before_anything_else_is_written
     assert_eq!((cluster.backends().as_str(), records(&cluster)), ("web-primary 100, web-canary 0", before + 1));
 }
 
+/// Seed 500008741: a check was due, and then a lower weight was written with which its interval began anew: what Prometheus said was
+/// not heard, though it was bad.
+#[tokio::test(start_paused = true)]
+async fn s4_nothing_is_asked_whose_answer_would_not_be_heard() {
+    let mut cluster = with_a_third_of_the_traffic().await;
+    cluster.server.set_faults(|request| match (request.resource.as_str(), request.verb) {
+        ("httproutes", Verb::Patch) => Fault::Fail(500, "InternalError"),
+        _ => Fault::Pass,
+    });
+    cluster.edit(CANARIES, NAME, |canary| canary["spec"]["analysis"]["stepWeights"] = serde_json::json!([10, 20]));
+    cluster.pass().await.unwrap_err();
+    assert_eq!(
+        (cluster.status()["canaryWeight"].clone(), cluster.backends().as_str()),
+        (20.into(), "web-primary 70, web-canary 30")
+    );
+    cluster.server.set_faults(|_| Fault::Pass);
+    cluster.restart();
+    cluster.wait(10).await;
+    cluster.prometheus.says(Says::Value(50.0));
+    cluster.prometheus.asked();
+    cluster.pass().await.unwrap();
+    assert_eq!(cluster.backends(), "web-primary 80, web-canary 20");
+    assert!(cluster.prometheus.asked().is_empty());
+    cluster.wait(10).await;
+    cluster.pass().await.unwrap();
+    assert_eq!((cluster.phase().as_str(), cluster.backends().as_str()), ("Failed", "web-primary 100, web-canary 0"));
+}
+
 /// A record that does not change is written by nobody, so no conflict told an instance with an old one.
 #[tokio::test(start_paused = true)]
 async fn s7_an_instance_with_an_old_record_undoes_nothing() {
@@ -406,6 +434,38 @@ async fn s3_who_takes_a_primary_over_takes_its_copies_too() {
         name.is_some_and(|name| template.contains(name))
     };
     assert!(maps.iter().any(is_used), "{template}");
+}
+
+/// Seed 500007421: a Service and a route that Serin had made were left to the target with the primary, and went with it when it was
+/// made anew, though another Canary had the app by then.
+#[tokio::test(start_paused = true)]
+async fn s2_what_traffic_goes_through_does_not_go_with_a_target() {
+    let mut cluster = Cluster::with_app().await;
+    cluster.server.delete(SERVICES, NAMESPACE, NAME).unwrap();
+    cluster.server.delete(HTTP_ROUTES, NAMESPACE, NAME).unwrap();
+    for revert in [true, false] {
+        let mut canary = app::canary();
+        canary["spec"]["revertOnDeletion"] = revert.into();
+        canary["spec"]["service"]["gatewayRefs"] = serde_json::json!([{"name": "public", "namespace": "gateways"}]);
+        cluster.put(CANARIES, canary);
+        cluster.settle().await;
+        cluster.prometheus.says(Says::Value(0.0));
+        cluster.deploy(if revert { "web:2" } else { "web:3" });
+        cluster.settle().await;
+        assert_eq!(cluster.phase(), "Failed");
+        cluster.delete_canary();
+        cluster.settle().await;
+        assert_eq!(cluster.find(CANARIES, NAME), None);
+        cluster.server.collect_garbage();
+        for kind in [SERVICES, HTTP_ROUTES] {
+            let object = cluster.get(kind, NAME);
+            assert_eq!(
+                object["metadata"].get("ownerReferences").filter(|owners| **owners != serde_json::json!([])),
+                None
+            );
+        }
+        assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+    }
 }
 
 /// Seed 1001311: beside a primary that was left behind, the target's pods had begun with other configs than those on record,

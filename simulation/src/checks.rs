@@ -25,6 +25,9 @@ const AFTERMATH: Time = 180_000;
 /// After a breach the record is sent within this, in milliseconds.
 const PROMPT: Time = 10;
 
+/// No request takes so long that is not held up, in milliseconds.
+const LATE: Time = 900;
+
 /// A process and the number of its pass.
 pub(crate) type PassId = (u32, u32);
 
@@ -61,6 +64,8 @@ struct Pass {
     answered: Vec<(String, bool)>,
     pods: Pods,
     recorded: bool,
+    /// When its record was the newest, as far as it knows.
+    certain: Time,
     /// When it was told of a breach, if it has sent nothing since.
     told: Option<Time>,
 }
@@ -111,8 +116,8 @@ pub(crate) struct Checks {
     pub(crate) silent: bool,
     /// The route is as a write says that its sender had given up.
     pub(crate) route_is_late: bool,
-    /// The write that is looked at was sent long ago: its sender has given it up, or stood still.
-    pub(crate) is_late: bool,
+    /// The write that is looked at comes late.
+    pub(crate) late: bool,
     now: Time,
     passes: BTreeMap<PassId, Pass>,
     records: Vec<Record>,
@@ -150,7 +155,7 @@ impl Checks {
             skipped: false,
             silent: false,
             route_is_late: false,
-            is_late: false,
+            late: false,
             now: 0,
             passes: BTreeMap::new(),
             records: vec![Record { from: 0, weight: 0, phase: String::new() }],
@@ -221,7 +226,7 @@ impl Checks {
         if is_behind && rollout::leads(phase) {
             self.retreating.insert(id);
         }
-        self.passes.insert(id, Pass { records_from, pods, ..Pass::default() });
+        self.passes.insert(id, Pass { records_from, pods, certain: self.now, ..Pass::default() });
     }
 
     /// A process has seen more.
@@ -276,6 +281,20 @@ impl Checks {
         if let Some(pass) = self.passes.get_mut(&id) {
             pass.told = None;
         }
+    }
+
+    /// A pass hears, or is about to, what the newest record is.
+    pub(crate) fn looks_at_the_record(&mut self, id: PassId) {
+        if let Some(pass) = self.passes.get_mut(&id) {
+            pass.certain = self.now;
+        }
+    }
+
+    /// Whether a write arrives long after it was sent, or after its pass knew that its record is the newest: its sender has given
+    /// it up, has stood still, or was asked for patience.
+    pub(crate) fn is_late(&self, id: PassId, sent: Time) -> bool {
+        let since = self.passes.get(&id).map_or(sent, |pass| pass.certain.min(sent));
+        self.now > since + LATE
     }
 
     /// A process goes on: it could do nothing before.
@@ -347,7 +366,7 @@ impl Checks {
             (SERVICES, NAME) => {
                 self.around_exposure(by, |checks| checks.apex.clone_from(&change.after));
                 self.apex_changed(of_pass, before, after);
-                self.apex_by_user = by == By::User;
+                self.apex_by_user = by == By::User || self.late;
             }
             (DEPLOYMENTS, NAME) => {
                 self.target.clone_from(&change.after);

@@ -175,10 +175,14 @@ impl Intent<'_> {
     }
 
     /// An object that the users' traffic goes through: when the Canary goes it stays, unless everything is to be as
-    /// before.
+    /// before. It is the users' then: one that went with the target would be missed when that is made anew.
     fn handed_on(&self, mut object: Value) -> Value {
-        let released = matches!(self.state.phase, Phase::Terminating { stage: Farewell::Released, .. });
-        if released && !self.canary.spec.revert_on_deletion && object::owned_by(&object, &self.rollout.uid) {
+        let stays = match self.state.phase {
+            Phase::Terminating { stage: Farewell::Released, .. } => !self.canary.spec.revert_on_deletion,
+            Phase::Terminating { stage: Farewell::Kept, .. } => true,
+            _ => false,
+        };
+        if stays && object::owned_by(&object, &self.rollout.uid) {
             object::disown(&mut object, &self.rollout.uid, None);
             object::let_go(&mut object);
         }

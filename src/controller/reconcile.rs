@@ -205,7 +205,13 @@ impl<'a> Pass<'a> {
         };
         let about = due.about.take();
         let stuck = due.retreat && Box::pin(self.catch_up(&canary, state, &found)).await?;
-        let found = if due.retreat { None } else { Some(found) };
+        let found = if due.retreat {
+            // The interval begins anew with the weight that was written just now.
+            due.asked = self.asked(&canary, state, &observe::look(context, rollout));
+            None
+        } else {
+            Some(found)
+        };
         let known = Box::pin(self.learn(canary, state, due, found, place, stuck)).await?;
         let Known { answers, read, canary, found, _slot } = known;
         let Done { found, canary, next, retreats, is_newest } =
@@ -239,13 +245,16 @@ impl<'a> Pass<'a> {
         if canary.metadata.deletion_timestamp.is_none() {
             observe::usable(rollout, found)?;
         }
-        let seen = observe::world(context, rollout, found, canary);
         Ok(Due {
-            asked: questions(plan, state, &seen),
+            asked: self.asked(canary, state, found),
             unread: configs::unread(context, rollout, found.target.as_deref()),
             about: found.target.as_deref().map(identity),
             retreat: is_retreat(plan, state, found),
         })
+    }
+
+    fn asked(&self, canary: &Canary, state: &State, found: &Found) -> Questions {
+        questions(self.plan, state, &observe::world(self.context, self.rollout, found, canary))
     }
 
     /// Carries a retreat out that is on record, before anything is asked: whatever the answers are, they are not waited for.

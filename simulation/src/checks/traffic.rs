@@ -14,7 +14,7 @@ impl Checks {
         let before_by_user = self.route_by_user;
         if was != is || by == By::User {
             self.route_by_user = by == By::User;
-            self.route_is_late = self.is_late && matches!(by, By::Serin(_));
+            self.route_is_late = self.late && matches!(by, By::Serin(_));
         }
         let By::Serin(id) = by else { return };
         let pods = self.passes.get(&id).map(|pass| pass.pods).unwrap_or_default();
@@ -91,7 +91,7 @@ impl Checks {
     pub(super) fn target_scaled(&mut self, before: Option<&Value>, after: Option<&Value>) {
         let [was, is] = [before, after].map(|object| object.map_or(0, app::replicas));
         // A write that comes late is fenced by the version that it was made from, and by nothing else.
-        if is > 0 || was == 0 || self.is_late {
+        if is > 0 || was == 0 || self.late {
             return;
         }
         let quiet = self.now - self.exposed_until;
@@ -124,7 +124,7 @@ impl Checks {
             self.exposed_until = self.now;
         }
         if is && !was || by == By::User {
-            self.exposed_by_user = by == By::User || self.is_late;
+            self.exposed_by_user = by == By::User || self.late;
         }
     }
 }

@@ -18,9 +18,6 @@ const CALL_LIMIT: Time = 10_000;
 /// A client gives up a question after this, in milliseconds.
 const QUERY_LIMIT: Time = 5000;
 
-/// No request takes so long that is not held up, in milliseconds.
-const LATE: Time = 900;
-
 /// What happens when a request has been carried out.
 #[derive(Clone, Copy)]
 pub(super) enum Then {
@@ -170,9 +167,13 @@ impl World {
         let (from, sent) = (letter.from, letter.sent);
         let Some(request) = letter.request.take() else { return };
         let is_write = request.method() != Method::GET;
+        let is_about_the_record = request.uri().path().contains("/canaries/");
         self.notice(By::Cluster);
         let answer = carry_out(&mut self.server, request).await;
-        self.checks.is_late = self.agenda.now() > sent + LATE;
+        if is_about_the_record {
+            self.checks.looks_at_the_record(from);
+        }
+        self.checks.late = self.checks.is_late(from, sent);
         self.notice(By::Serin(from));
         if self.trace.is_on()
             && let Some(logged) = self.server.requests().last()
