@@ -136,7 +136,8 @@ pub(crate) struct World {
     is_calm: bool,
     calm_since: Time,
     passes: u64,
-    second: (Time, u64),
+    /// The second that is counted, the passes in it, and of how many processes they are.
+    second: (Time, u64, u64),
     requests: u64,
     /// Those of them that delete something.
     deletions: u64,
@@ -197,7 +198,7 @@ impl World {
             is_calm: false,
             calm_since: 0,
             passes: 0,
-            second: (0, 0),
+            second: (0, 0, 0),
             requests: 0,
             deletions: 0,
             questions_asked: 0,

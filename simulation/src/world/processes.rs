@@ -92,8 +92,12 @@ impl World {
         self.passes += 1;
         self.count("passes");
         let second = self.agenda.now() / 1000;
-        self.second = if self.second.0 == second { (second, self.second.1 + 1) } else { (second, 1) };
-        if self.second.1 > BUSY * u64::try_from(self.operators.len()).unwrap_or(1) {
+        let (before, passes, processes) = self.second;
+        let (passes, processes) = if before == second { (passes, processes) } else { (0, 0) };
+        // One that has died since has had its passes, too.
+        let processes = processes.max(u64::try_from(self.operators.len()).unwrap_or(1));
+        self.second = (second, passes + 1, processes);
+        if passes >= BUSY * processes {
             self.checks.fails("end: pass follows pass, and nothing comes of it".to_owned());
         }
     }
