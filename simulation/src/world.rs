@@ -360,15 +360,13 @@ impl World {
                     }
                 }
                 (HTTP_ROUTES, object) if by != By::Cluster || object.is_none() => self.judge_soon(),
-                (_, Some(object)) if change.before.is_none() && self.is_orphan(object) => {
-                    let delay = self.delay(20, 20_000);
-                    self.agenda.after(delay, Event::Collect);
-                }
-                (CANARIES, None) => {
-                    let delay = self.delay(20, 20_000);
-                    self.agenda.after(delay, Event::Collect);
-                }
                 _ => {}
+            }
+            let is_new = change.before.is_none();
+            let is_left = is_new && change.after.as_deref().is_some_and(|object| self.is_orphan(object));
+            if is_left || (change.resource == CANARIES && change.after.is_none()) {
+                let delay = self.delay(20, 20_000);
+                self.agenda.after(delay, Event::Collect);
             }
             let Some(kind) = WATCHED.iter().position(|(name, _)| *name == change.resource) else { continue };
             let change = Arc::new(change);
