@@ -426,7 +426,7 @@ async fn a_template_that_needs_what_is_missing_gets_no_traffic() {
 // ---- Secrets ----
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_secret_is_rolled_out_and_read_once() {
+async fn a_changed_secret_is_rolled_out_and_read_three_times() {
     let mut cluster = at_rest().await;
     cluster.edit(SECRETS, "token", |token| token["metadata"]["labels"] = json!({"team": "blue"}));
     cluster.settle().await;
@@ -439,10 +439,10 @@ async fn a_changed_secret_is_rolled_out_and_read_once() {
     cluster.edit(SECRETS, "token", |token| token["data"]["password"] = "bmV3".into());
     cluster.settle().await;
     assert_eq!(cluster.phase(), "Succeeded");
-    assert_eq!(reads(&cluster), 2, "once to see it, once for the copy");
+    assert_eq!(reads(&cluster), 3, "once to see it, once for the copy, and once before it is promoted");
     let maps = cluster.server.requests();
     let maps = maps.iter().filter(|request| request.resource == "configmaps" && request.verb == Verb::Get).count();
-    assert_eq!(maps, 1, "what has not changed is read before pods begin with it");
+    assert_eq!(maps, 2, "what has not changed is read before pods begin with it, and before they are promoted");
     assert_eq!(secrets(&cluster)[0]["data"]["password"], "bmV3");
 }
 

@@ -533,6 +533,44 @@ fn behind(cluster: &Cluster) -> Operator {
     behind
 }
 
+/// Seed 600078536: a ConfigMap changed between the look at it and the start of the pods, and its watch was cut: the version was
+/// promoted with the content of before, and had been analysed with that of now.
+#[tokio::test(start_paused = true)]
+async fn s3_nothing_is_promoted_whose_configs_changed_as_its_pods_were_started() {
+    let mut cluster = configs::at_rest().await;
+    cluster.operator.refresh(&cluster.server);
+    cluster.deploy("web:2");
+    let (server, mut changed) = (cluster.server.clone(), false);
+    cluster.server.set_faults(move |request| {
+        let starts = request.verb == Verb::Patch && request.name.as_deref() == Some(NAME);
+        if starts && request.resource == DEPLOYMENTS.plural && !std::mem::replace(&mut changed, true) {
+            let edit = |settings: &mut Value| settings["data"]["color"] = "green".into();
+            server.update(CONFIG_MAPS, NAMESPACE, "settings", edit).expect("the user edits it");
+        }
+        Fault::Pass
+    });
+    let mut refused = false;
+    for _ in 0..30 {
+        cluster.react();
+        for kind in [DEPLOYMENTS, SERVICES, HTTP_ROUTES, CONTROLLER_REVISIONS] {
+            cluster.server.list(kind, None).into_iter().for_each(cluster.operator.watch(kind));
+        }
+        let outcome = cluster.operator.pass(cluster.get(CANARIES, NAME)).await;
+        assert_ne!(cluster.phase(), "Promoting");
+        refused |= matches!(outcome, Err(Error::Supersede(_)));
+        if refused {
+            break;
+        }
+        cluster.wait(5).await;
+    }
+    assert!(refused, "{}", cluster.status());
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Succeeded");
+    let copies = cluster.server.list(CONFIG_MAPS, None);
+    let is_green = |copy: &&Value| copy["data"]["color"] == "green" && copy["metadata"]["name"] != "settings";
+    assert_eq!(copies.iter().filter(is_green).count(), 1);
+}
+
 /// A cluster whose version has 10 % of the traffic, and an instance whose watches of everything but Canaries are behind: they
 /// show the route as it was before.
 async fn with_one_that_is_behind() -> (Cluster, Operator) {

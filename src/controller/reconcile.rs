@@ -447,6 +447,10 @@ impl<'a> Pass<'a> {
             let next = decide(plan, state, &seen, answers);
             if promotes(state, &next.state) && !answers.is_empty() {
                 still_there(context, &rollout.target(), about.as_ref()).await?;
+                // They may have changed between the look at them and the start of the pods, and their watch be behind ever since.
+                if let Some(version) = &found.version {
+                    configs::still_so(context, rollout, &version.configs).await?;
+                }
             }
             let retreats = self.is_retreat(state, &found, &next);
             if !retreats {
