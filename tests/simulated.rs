@@ -652,6 +652,27 @@ async fn s3_no_app_is_let_go_by_routes_that_came_after_the_look() {
     is_let_go_to_the_primary(&mut cluster).await;
 }
 
+/// Seed 600090856: an instance that still saw what a Canary before had owned took the app for another's, and let the Canary go, with
+/// its primary, and without handing anything back.
+#[tokio::test(start_paused = true)]
+async fn s2_no_canary_gives_way_by_what_a_watch_shows_of_the_one_before() {
+    let mut cluster = Cluster::at_rest().await;
+    let behind = behind(&cluster);
+    cluster.delete_canary();
+    cluster.settle().await;
+    cluster.server.collect_garbage();
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+    assert_eq!(cluster.phase(), "Initialized");
+    cluster.delete_canary();
+    let error = behind.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    cluster.settle().await;
+    assert_eq!(cluster.find(CANARIES, NAME), None);
+    assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"]["app"], "web");
+    assert_eq!(cluster.get(DEPLOYMENTS, NAME)["spec"]["replicas"], 3);
+}
+
 /// Seed 2809: after another instance's raise, one whose watch of routes was behind recorded a retreat and wrote nothing.
 #[tokio::test(start_paused = true)]
 async fn s4_a_retreat_from_another_leaders_weight_does_not_believe_a_watch() {

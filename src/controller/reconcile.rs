@@ -571,6 +571,7 @@ async fn give_way(
     if canary.metadata.deletion_timestamp.is_none() {
         return refuse(context, canary, "TargetTaken", taken).await;
     }
+    verify::before_giving_way(context, rollout).await?;
     commit::finalizer(context, rollout, canary, false).await?;
     Ok(None)
 }

@@ -12,6 +12,7 @@ use super::observe::Found;
 use super::rollout::Rollout;
 use crate::api::Canary;
 use crate::domain::{CanaryPods, Farewell, Phase, State};
+use crate::object;
 use kube::ResourceExt;
 use serde_json::Value;
 
@@ -49,6 +50,17 @@ pub(super) async fn before_letting_go(context: &Context, rollout: &Rollout, foun
     let routes = rollout.routes().into_iter().zip(&found.routes);
     for (key, found) in routes.chain([(rollout.service(""), &found.apex)]) {
         still_as_found(context, &key, context.cache.newer(&key, found.clone()).as_deref()).await?;
+    }
+    Ok(())
+}
+
+/// Whether a Canary that gives way may go: it has nothing that it would have to hand back, whatever a watch shows.
+pub(super) async fn before_giving_way(context: &Context, rollout: &Rollout) -> Result<(), Error> {
+    for (_, key) in rollout.objects() {
+        let now = context.look_up(Lane::Work, &key).await?;
+        if now.is_some_and(|now| object::owned_by(&now, &rollout.uid)) {
+            return Err(Error::Supersede(key.to_string()));
+        }
     }
     Ok(())
 }
