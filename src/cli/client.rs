@@ -14,6 +14,7 @@ use kube::core::response::StatusDetails;
 use kube::{Client, Config};
 use tower::{BoxError, Layer, Service};
 
+use crate::controller::CALL_LIMIT;
 use crate::telemetry::{ApiRequests, Metrics};
 
 /// A connection within a cluster takes milliseconds; this is for a lost packet or two.
@@ -22,10 +23,6 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The API server gives up on a slow request after a minute at most, but a pass that waited this long had better begin
 /// anew. Also what ends a request over a connection whose other end vanished without a word.
 const ANSWER: Duration = Duration::from_secs(15);
-
-/// For how long the API server may work on a write, as long as the controller waits for its answer: what nobody waits for any
-/// more must not be carried out later, over what was decided since.
-const WORK: &str = "timeout=10s";
 
 /// Connects as the environment says: a kubeconfig, or the service account of the Pod.
 pub(super) async fn connect(metrics: &Arc<Metrics>) -> anyhow::Result<Client> {
@@ -75,19 +72,20 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if request.method() != Method::GET {
-            *request.uri_mut() = with(WORK, request.uri());
+            *request.uri_mut() = bounded(request.uri());
         }
         let answer = tokio::time::timeout(ANSWER, self.inner.call(request));
         Box::pin(async move { answer.await.map_err(|_| BoxError::from(NoAnswer))?.map_err(Into::into) })
     }
 }
 
-/// The same address, with one more parameter.
-fn with(parameter: &str, uri: &Uri) -> Uri {
+/// An address with how long the API server may work on it: what nobody waits for any more must not be carried out later, over
+/// what was decided since.
+fn bounded(uri: &Uri) -> Uri {
     let mut parts = uri.clone().into_parts();
     let separator = if uri.query().is_some() { '&' } else { '?' };
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    parts.path_and_query = format!("{target}{separator}{parameter}").parse().ok();
+    parts.path_and_query = format!("{target}{separator}timeout={}s", CALL_LIMIT.as_secs()).parse().ok();
     Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 

@@ -41,8 +41,8 @@ use tokio::sync::watch;
 /// The name under which fields are written.
 pub(super) const MANAGER: &str = "serin";
 
-/// Longer than an API server under load takes, and shorter than anybody's patience.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// How long a call to the API server may take: longer than one under load takes, and shorter than anybody's patience.
+pub const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// What every pass shares.
 pub struct Context {

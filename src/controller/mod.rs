@@ -42,7 +42,7 @@ pub use alerts::{AlertSettings, Deliveries, Outbox};
 pub use cache::{Cache, Key};
 pub use claims::NamespacedName;
 pub use clock::Clock;
-pub use context::Context;
+pub use context::{CALL_LIMIT, Context};
 pub use egress::{AllowedHosts, Egress, Refused, Response};
 pub use error::Error;
 pub use lanes::Lane;
