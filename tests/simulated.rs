@@ -340,6 +340,61 @@ async fn s3_a_primary_that_is_gone_is_not_taken_over() {
     assert_eq!((cluster.phase().as_str(), cluster.image("web-primary").as_str()), ("Initialized", "web:1"));
 }
 
+/// Seed 800037400: a primary that had been left to a target that was gone was taken over just before it was collected, with its
+/// configs, and made again without them.
+#[tokio::test(start_paused = true)]
+async fn s3_a_primary_that_was_left_and_is_gone_is_not_made_again() {
+    let mut cluster = configs::at_rest().await;
+    cluster.prometheus.says(Says::Value(0.0));
+    cluster.deploy("web:2");
+    cluster.settle().await;
+    cluster.delete_canary();
+    cluster.settle().await;
+    let mut target = cluster.get(DEPLOYMENTS, NAME);
+    target["metadata"] = serde_json::json!({"name": NAME, "namespace": NAMESPACE});
+    cluster.server.delete(DEPLOYMENTS, NAMESPACE, NAME).unwrap();
+    cluster.put(DEPLOYMENTS, target);
+    cluster.put(CANARIES, app::canary());
+    cluster.server.set_faults(|request| match (request.resource.as_str(), request.verb) {
+        ("services", Verb::Patch) => Fault::DropBefore,
+        _ => Fault::Pass,
+    });
+    cluster.pass().await.unwrap_err();
+    cluster.server.clear_faults();
+    assert_eq!((cluster.phase().as_str(), cluster.image("web-primary").as_str()), ("Initializing", "web:1"));
+    cluster.server.collect_garbage();
+    cluster.settle().await;
+    assert_eq!((cluster.phase().as_str(), cluster.image("web-primary").as_str()), ("Initialized", "web:2"));
+}
+
+/// An instance that does not see a primary which another one has taken over must not give its app another version.
+#[tokio::test(start_paused = true)]
+async fn s3_a_primary_that_was_taken_over_is_not_given_up_because_a_watch_does_not_show_it() {
+    let mut cluster = Cluster::at_rest().await;
+    cluster.edit(CANARIES, NAME, |canary| canary["metadata"]["finalizers"] = Value::Null);
+    cluster.delete_canary();
+    cluster.edit(DEPLOYMENTS, "web-primary", |primary| primary["metadata"]["ownerReferences"] = Value::Null);
+    cluster.server.collect_garbage();
+    cluster.deploy("web:2");
+    let mut primary = cluster.get(DEPLOYMENTS, "web-primary");
+    primary["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    cluster.server.delete(DEPLOYMENTS, NAMESPACE, "web-primary").unwrap();
+    let behind = behind(&cluster);
+    cluster.put(DEPLOYMENTS, primary);
+    cluster.put(CANARIES, app::canary());
+    cluster.server.set_faults(|request| match (request.resource.as_str(), request.verb) {
+        ("deployments", Verb::Patch) => Fault::DropBefore,
+        _ => Fault::Pass,
+    });
+    cluster.pass().await.unwrap_err();
+    cluster.server.clear_faults();
+    let recorded = cluster.status();
+    assert_eq!(recorded["phase"], "Initializing");
+    let error = behind.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
+    assert!(matches!(error, Error::Supersede(_)), "{error}");
+    assert_eq!(cluster.status(), recorded);
+}
+
 /// Seed 50012325: the copies of a primary that stayed were given to a target that was gone, and went with it.
 #[tokio::test(start_paused = true)]
 async fn s3_nothing_is_given_to_a_target_that_is_gone() {

@@ -16,8 +16,8 @@ use serin::server::Readiness;
 use serin::telemetry::Metrics;
 use serin_testing::workloads::{DeploymentController, accept_routes};
 use serin_testing::{
-    AUTOSCALERS, ApiServer, CANARIES, DEPLOYMENTS, Fault, GroupVersionResource, HTTP_ROUTES, METRIC_TEMPLATES, Request,
-    SCALED_OBJECTS, SERVICES, Verb,
+    AUTOSCALERS, ApiServer, CANARIES, CONTROLLER_REVISIONS, DEPLOYMENTS, Fault, GroupVersionResource, HTTP_ROUTES,
+    METRIC_TEMPLATES, Request, SCALED_OBJECTS, SERVICES, Verb,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -385,6 +385,24 @@ async fn two_canaries_do_not_share_an_autoscaler() {
     ");
     cluster.until(NAMESPACE, NAME, "Initialized").await;
     cluster.only_its_status_was_written("younger").await;
+}
+
+/// Seed 800038419: a record was there before a watch showed it, and the primary waited for it for ever.
+#[tokio::test]
+async fn a_record_that_is_shown_wakes_its_canary() {
+    let mut cluster = Cluster::new().await;
+    cluster.adopt(NAMESPACE, app::canary());
+    cluster.start(Tenancy::default());
+    cluster.until(NAMESPACE, NAME, "Initialized").await;
+    cluster.at_rest().await;
+    let passes = cluster.passes();
+    let record = cluster.server.list(CONTROLLER_REVISIONS, None).remove(0);
+    let name = record["metadata"]["name"].as_str().unwrap();
+    let label = json!({"metadata": {"labels": {"team": "blue"}}});
+    cluster.server.patch(CONTROLLER_REVISIONS, NAMESPACE, name, &label).unwrap();
+    while cluster.passes() == passes {
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]

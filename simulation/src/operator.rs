@@ -188,10 +188,14 @@ impl Operator {
         if resource == CANARIES {
             return true;
         }
+        let is_owned = || app::text(object, "/metadata/ownerReferences/0/kind") == "Canary";
+        if resource == CONTROLLER_REVISIONS {
+            return is_owned();
+        }
         if resource == CONFIG_MAPS || resource == SECRETS {
             let target = self.view.get(&(DEPLOYMENTS, NAME.to_owned()));
             let used = target.is_some_and(|target| kubelet::uses(&target["spec"]["template"], name));
-            return used || app::text(object, "/metadata/ownerReferences/0/kind") == "Canary";
+            return used || is_owned();
         }
         let base = name.strip_suffix("-primary").or_else(|| name.strip_suffix("-canary")).unwrap_or(name);
         base == NAME

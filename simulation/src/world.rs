@@ -139,8 +139,6 @@ pub(crate) struct World {
     /// The second that is counted, the passes in it, and of how many processes they are.
     second: (Time, u64, u64),
     requests: u64,
-    /// Those of them that delete something.
-    deletions: u64,
     questions_asked: u64,
     counts: BTreeMap<&'static str, u64>,
     trace: Trace,
@@ -200,7 +198,6 @@ impl World {
             passes: 0,
             second: (0, 0, 0),
             requests: 0,
-            deletions: 0,
             questions_asked: 0,
             counts: BTreeMap::new(),
             trace: Trace::new(told),

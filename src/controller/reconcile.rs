@@ -13,8 +13,7 @@ use super::lanes::Lane;
 use super::observe::{self, Found};
 use super::rollout::Rollout;
 use super::slots::Slot;
-use super::verify::{self, still_there};
-use super::{alerts, commit, configs, contest, orders, tell};
+use super::{alerts, commit, configs, contest, orders, tell, verify};
 use crate::api::{self, Canary, InvalidSpec};
 use crate::domain::{
     Answers, CanaryPods, Decision, Farewell, Phase, Plan, Questions, State, Weight, World, decide, questions,
@@ -446,11 +445,7 @@ impl<'a> Pass<'a> {
             let seen = observe::world(context, rollout, &found, &canary);
             let next = decide(plan, state, &seen, answers);
             if promotes(state, &next.state) && !answers.is_empty() {
-                still_there(context, &rollout.target(), about.as_ref()).await?;
-                // They may have changed between the look at them and the start of the pods, and their watch be behind ever since.
-                if let Some(version) = &found.version {
-                    configs::still_so(context, rollout, &version.configs).await?;
-                }
+                verify::still_that_version(context, rollout, about.as_ref(), &found).await?;
             }
             let retreats = self.is_retreat(state, &found, &next);
             if !retreats {

@@ -3,7 +3,7 @@
 //! Invariant: a watch that is behind may hold a pass up. It must not make it start pods, stop them, name a version, give an app
 //! back to its target, or let a Canary go.
 
-use super::cache::{Identity, Key, identity, version};
+use super::cache::{Identity, Key, identity};
 use super::configs;
 use super::context::Context;
 use super::error::Error;
@@ -25,13 +25,13 @@ pub(super) async fn before_recording(
     found: &Found,
 ) -> Result<(), Error> {
     if starts(state, next) {
-        still_there(context, &rollout.target(), found.target.as_deref().map(identity).as_ref()).await?;
-        if let Some(version) = &found.version {
-            configs::still_so(context, rollout, &version.configs).await?;
-        }
+        still_that_version(context, rollout, found.target.as_deref().map(identity).as_ref(), found).await?;
     }
     if takes_over(state, next, found) {
         still_there(context, &rollout.primary(), found.primary.as_deref().map(identity).as_ref()).await?;
+    }
+    if gives_up(state, next, found) {
+        still_as_found(context, &rollout.primary(), None).await?;
     }
     if starts_over(state, next) {
         let objects = [(rollout.primary(), &found.primary), (rollout.service(""), &found.apex)];
@@ -65,6 +65,21 @@ pub(super) async fn before_giving_way(context: &Context, rollout: &Rollout) -> R
     Ok(())
 }
 
+/// Whether the target still is what a pass is `about`, and its configs are those of the version that was seen: they may have changed
+/// since pods began with them, and their watch be behind ever since.
+pub(super) async fn still_that_version(
+    context: &Context,
+    rollout: &Rollout,
+    about: Option<&Identity>,
+    found: &Found,
+) -> Result<(), Error> {
+    still_there(context, &rollout.target(), about).await?;
+    match &found.version {
+        Some(version) => configs::still_so(context, rollout, &version.configs).await,
+        None => Ok(()),
+    }
+}
+
 /// Whether an object still is what a pass is about: watches may be behind, or the whole process may have stood still.
 /// Prometheus answers for the pods that there are, and pods that somebody else has started may have begun with other configs.
 pub(super) async fn still_there(context: &Context, key: &Key, about: Option<&Identity>) -> Result<(), Error> {
@@ -75,9 +90,7 @@ pub(super) async fn still_there(context: &Context, key: &Key, about: Option<&Ide
 /// Whether a Canary still is what was read or written last. What it is instead is remembered: otherwise the passes that follow
 /// would ask the same again, one after the other, until the watch shows it.
 pub(super) async fn still_newest(context: &Context, lane: Lane, key: &Key, canary: &Canary) -> Result<(), Error> {
-    let now = context.look_up(lane, key).await?;
-    let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str());
-    if version == canary.resource_version().as_deref() { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
+    still_at(context, lane, key, canary.resource_version().as_deref()).await
 }
 
 /// Whether traffic still is led as it was found: a watch that is behind may show that none reaches pods that some reaches,
@@ -95,8 +108,17 @@ async fn still_led_so(context: &Context, rollout: &Rollout, canary: &Canary, fou
 }
 
 async fn still_as_found(context: &Context, key: &Key, found: Option<&Value>) -> Result<(), Error> {
-    let now = context.look_up(Lane::Work, key).await?;
-    if now.as_ref().map(version) == found.map(version) { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
+    still_at(context, Lane::Work, key, found.and_then(version)).await
+}
+
+async fn still_at(context: &Context, lane: Lane, key: &Key, expected: Option<&str>) -> Result<(), Error> {
+    let now = context.look_up(lane, key).await?;
+    if now.as_ref().and_then(version) == expected { Ok(()) } else { Err(Error::Supersede(key.to_string())) }
+}
+
+/// The version of an object, as the API server writes it.
+fn version(object: &Value) -> Option<&str> {
+    object["metadata"]["resourceVersion"].as_str()
 }
 
 /// Whether a decision starts pods, and counts on it that they begin with the configs of the version.
@@ -109,6 +131,12 @@ fn starts(state: &State, next: &State) -> bool {
 /// Whether a decision trusts the version of a primary that was there before.
 fn takes_over(state: &State, next: &State, found: &Found) -> bool {
     state.promoted.is_none() && next.promoted.is_some() && found.primary.is_some()
+}
+
+/// Whether a decision gives up a primary that was there before, because none was seen.
+fn gives_up(state: &State, next: &State, found: &Found) -> bool {
+    let is_new = state.promoted.is_some() && next.promoted != state.promoted;
+    is_new && matches!(next.phase, Phase::Initializing { .. }) && found.primary.is_none()
 }
 
 /// Whether a decision gives the app back to its target, because nothing was seen that would serve in its place.

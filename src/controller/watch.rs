@@ -164,7 +164,12 @@ impl Watches {
             let (claimed, about) = (Arc::clone(&claims), Arc::clone(&claims));
             // Which objects concern anybody is known once all Canaries are.
             let events = async move { claimed.listed().await }.map(move |()| events).flatten_stream();
-            let about = move |Change { object, .. }: Change| about.about(&object.namespace, &object.name);
+            // By its name a record is nobody's, and what is made of it has to wait until it is shown.
+            let is_record = resource == records();
+            let about = move |Change { object, canary }: Change| {
+                let owner = canary.filter(|_| is_record).map(|canary| NamespacedName::new(&object.namespace, canary));
+                about.about(&object.namespace, &object.name).into_iter().chain(owner).collect()
+            };
             all.push(wakes(events, store, about, &self.news));
         }
         let kinds: &[Kind] = if settings.config_tracking { &Kind::ALL } else { &[] };

@@ -116,7 +116,9 @@ fn initialize(plan: &Plan, state: &State, since: Timestamp, seen: &World, target
         let first = seen.primary.as_ref().and_then(|primary| take_over(state, primary));
         return first.map_or_else(|| trust(state, target), |first| go(first, Waiting::PrimaryMissing, vec![]));
     };
-    if !fence.is(target) && fence.generation != LEFT_OVER {
+    // A primary that was left, and is gone, may have taken its configs with it: what it ran cannot be made again.
+    let found = if fence.generation == LEFT_OVER { seen.primary.is_some() } else { fence.is(target) };
+    if !found {
         return trust(state, target);
     }
     if let Routing::Unusable(why) = &seen.routing {

@@ -149,6 +149,7 @@ impl Checks {
     fn unexplained(&self, why: &str, revision: &str) -> Option<String> {
         let Analysis { bad, nothing, refused, taken_back, began, .. } = &self.analysis;
         let disturbed = self.disturbed.is_some_and(|at| at + AFTERMATH >= *began);
+        let deleted = self.target_deleted.is_some_and(|at| at + AFTERMATH >= *began);
         let image = self.versions.get(&self.analysis.revision).map(|version| app::Quality::of(&version.image));
         let broken = matches!(image, Some(app::Quality::Broken | app::Quality::Stuck)) || image.is_none();
         let explained = if why.contains("below the minimum") {
@@ -162,9 +163,10 @@ impl Checks {
         } else if why.contains("is unknown") {
             *nothing || disturbed
         } else if why.contains("the target was deleted") {
-            self.target_deleted.is_some_and(|at| at + AFTERMATH >= *began)
+            deleted
         } else {
-            disturbed || broken
+            // The pods of a target that was made anew are not there yet.
+            disturbed || deleted || broken
         };
         (!explained).then(|| format!("end: revision {revision} was taken back for no reason: {why:?}"))
     }

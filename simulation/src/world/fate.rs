@@ -60,7 +60,6 @@ impl World {
             Sent::Request(request, reply) => {
                 self.checks.sends((process, pass));
                 self.requests += 1;
-                self.deletions += u64::from(request.method() == Method::DELETE);
                 self.count("requests");
                 if request.method() != Method::GET && request.uri().path().contains("/httproutes") {
                     self.checks.route_is_sent((process, pass));

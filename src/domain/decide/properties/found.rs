@@ -160,6 +160,18 @@ fn s3_a_left_over_primary_keeps_its_version_when_the_target_changes_before_it_is
 }
 
 #[test]
+fn s3_a_left_over_primary_that_is_gone_is_not_made_again() {
+    let plan = plan();
+    let mut seen = world(0, &State::new(START));
+    seen.primary = Some(Primary { revision: Some(revision("a")), pods: pods(2, 2), most: None });
+    let state = decide(&plan, &State::new(START), &seen, &Answers::default()).state;
+    assert_eq!(state.primary_revision(), Some(&revision("a")));
+    seen.primary = None;
+    let state = decide(&plan, &state, &seen, &Answers::default()).state;
+    assert_eq!(state.primary_revision(), Some(&revision("b")), "the app is adopted as if there had been none");
+}
+
+#[test]
 fn s6_a_target_that_was_made_anew_is_seen() {
     let mut state = state(Phase::Failed { since: START, why: "the target was deleted".into() });
     state.target = Some(target("b", 1));
