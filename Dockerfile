@@ -6,6 +6,8 @@
 # build without them is the same, only slower.
 
 FROM rust:1.95-slim-bookworm AS builder
+# For the allocator, which is built from its C source.
+RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 # The target directory is a cache mount and not part of the layer, so the binary is

@@ -6,7 +6,11 @@ use anyhow::Context;
 use clap::Parser;
 use serin::cli::Cli;
 use serin::telemetry::chain;
+use tikv_jemallocator::Jemalloc;
 use tokio::runtime::Builder;
+
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Passes wait for answers and hardly compute, and an operator is to be small next to what it looks after.
 const WORKERS: usize = 2;
