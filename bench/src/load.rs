@@ -175,12 +175,24 @@ fn outcome(apps: &[App], first: &str) -> Outcome {
         let promoted = app.primary.image == rollout.image;
         outcome.promoted += usize::from(promoted);
         outcome.taken_back += usize::from(!promoted && app.primary.image == first);
-        let is_bad = rollout.bad.is_some();
-        if is_bad == promoted || rollout.rose_again || (is_bad && rollout.back.is_none()) {
-            outcome.wrong.push(app_name(index));
+        if let Some(what) = wrong(rollout, promoted) {
+            outcome.wrong.push(format!("{} ({what})", app_name(index)));
         }
     }
     outcome
+}
+
+/// What should not have become of a rollout.
+fn wrong(rollout: &Rollout, promoted: bool) -> Option<&'static str> {
+    let is_bad = rollout.bad.is_some();
+    match promoted {
+        _ if rollout.rose_again => Some("got traffic again after it was taken back"),
+        true if rollout.told.is_some() => Some("bad by an answer, and promoted"),
+        true if is_bad => Some("bad, and promoted before anybody asked"),
+        false if !is_bad => Some("good, and not promoted"),
+        false if rollout.back.is_none() => Some("bad, and kept its traffic"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -227,7 +239,7 @@ mod tests {
         rollout(&board, 3, now, &[1, 11], true, "app:2");
         let outcome = outcome(&board.snapshot(), "app:1");
         assert_eq!((outcome.promoted, outcome.taken_back), (2, 2));
-        assert_eq!(outcome.wrong, ["app00002", "app00003"]);
+        assert_eq!(outcome.wrong, ["app00002 (good, and not promoted)", "app00003 (bad by an answer, and promoted)"]);
     }
 
     #[test]
