@@ -35,6 +35,22 @@ async fn with_a_third_of_the_traffic() -> Cluster {
     cluster
 }
 
+/// The Canary goes, with its records, and its primary stays without an owner.
+fn leave_the_primary(cluster: &Cluster) {
+    cluster.edit(CANARIES, NAME, |canary| canary["metadata"]["finalizers"] = Value::Null);
+    cluster.delete_canary();
+    cluster.edit(DEPLOYMENTS, "web-primary", |primary| primary["metadata"]["ownerReferences"] = Value::Null);
+    cluster.server.collect_garbage();
+}
+
+/// The target is deleted and made again as it was; what it owns is still to be collected.
+fn make_target_anew(cluster: &Cluster) {
+    let mut target = cluster.get(DEPLOYMENTS, NAME);
+    target["metadata"] = serde_json::json!({"name": NAME, "namespace": NAMESPACE});
+    cluster.server.delete(DEPLOYMENTS, NAMESPACE, NAME).unwrap();
+    cluster.put(DEPLOYMENTS, target);
+}
+
 /// A pass that wrote nothing forgot the write of the pass before it, and the next one acted on what the watch still showed.
 #[tokio::test(start_paused = true)]
 async fn s4_a_retreat_does_not_believe_a_watch_that_is_behind() {
@@ -281,14 +297,10 @@ async fn s3_a_primary_that_was_edited_is_not_what_it_was_given() {
     let mut cluster = Cluster::at_rest().await;
     let promoted = |cluster: &Cluster| cluster.status()["promoted"]["revision"].clone();
     let given = promoted(&cluster);
-    // Its Canary and the records are gone.
-    cluster.edit(CANARIES, NAME, |canary| canary["metadata"]["finalizers"] = Value::Null);
-    cluster.delete_canary();
+    leave_the_primary(&cluster);
     cluster.edit(DEPLOYMENTS, "web-primary", |primary| {
-        primary["metadata"]["ownerReferences"] = Value::Null;
         primary["spec"]["template"]["spec"]["containers"][0]["image"] = "web:evil".into();
     });
-    cluster.server.collect_garbage();
     cluster.put(CANARIES, app::canary());
     cluster.settle().await;
     let records = cluster.server.list(CONTROLLER_REVISIONS, None);
@@ -326,10 +338,7 @@ async fn s3_a_primary_that_is_edited_during_its_promotion_does_not_run_the_versi
 #[tokio::test(start_paused = true)]
 async fn s3_a_primary_that_is_gone_is_not_taken_over() {
     let mut cluster = Cluster::at_rest().await;
-    cluster.edit(CANARIES, NAME, |canary| canary["metadata"]["finalizers"] = Value::Null);
-    cluster.delete_canary();
-    cluster.edit(DEPLOYMENTS, "web-primary", |primary| primary["metadata"]["ownerReferences"] = Value::Null);
-    cluster.server.collect_garbage();
+    leave_the_primary(&cluster);
     cluster.put(CANARIES, app::canary());
     cluster.operator.refresh(&cluster.server);
     cluster.server.delete(DEPLOYMENTS, NAMESPACE, "web-primary").unwrap();
@@ -350,10 +359,7 @@ async fn s3_a_primary_that_was_left_and_is_gone_is_not_made_again() {
     cluster.settle().await;
     cluster.delete_canary();
     cluster.settle().await;
-    let mut target = cluster.get(DEPLOYMENTS, NAME);
-    target["metadata"] = serde_json::json!({"name": NAME, "namespace": NAMESPACE});
-    cluster.server.delete(DEPLOYMENTS, NAMESPACE, NAME).unwrap();
-    cluster.put(DEPLOYMENTS, target);
+    make_target_anew(&cluster);
     cluster.put(CANARIES, app::canary());
     cluster.server.set_faults(|request| match (request.resource.as_str(), request.verb) {
         ("services", Verb::Patch) => Fault::DropBefore,
@@ -371,10 +377,7 @@ async fn s3_a_primary_that_was_left_and_is_gone_is_not_made_again() {
 #[tokio::test(start_paused = true)]
 async fn s3_a_primary_that_was_taken_over_is_not_given_up_because_a_watch_does_not_show_it() {
     let mut cluster = Cluster::at_rest().await;
-    cluster.edit(CANARIES, NAME, |canary| canary["metadata"]["finalizers"] = Value::Null);
-    cluster.delete_canary();
-    cluster.edit(DEPLOYMENTS, "web-primary", |primary| primary["metadata"]["ownerReferences"] = Value::Null);
-    cluster.server.collect_garbage();
+    leave_the_primary(&cluster);
     cluster.deploy("web:2");
     let mut primary = cluster.get(DEPLOYMENTS, "web-primary");
     primary["metadata"].as_object_mut().unwrap().remove("resourceVersion");
@@ -404,10 +407,7 @@ async fn s3_nothing_is_given_to_a_target_that_is_gone() {
     cluster.settle().await;
     assert_eq!(cluster.phase(), "Failed");
     cluster.operator.refresh(&cluster.server);
-    let mut target = cluster.get(DEPLOYMENTS, NAME);
-    target["metadata"] = serde_json::json!({"name": NAME, "namespace": NAMESPACE});
-    cluster.server.delete(DEPLOYMENTS, NAMESPACE, NAME).unwrap();
-    cluster.put(DEPLOYMENTS, target);
+    make_target_anew(&cluster);
     cluster.delete_canary();
     let error = cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
     assert!(matches!(error, Error::Supersede(_)), "{error}");
@@ -477,10 +477,7 @@ async fn s3_who_takes_a_primary_over_takes_its_copies_too() {
     cluster.put(CANARIES, app::canary());
     cluster.settle().await;
     assert_eq!((cluster.phase().as_str(), cluster.image("web-primary").as_str()), ("Failed", "web:1"));
-    let mut target = cluster.get(DEPLOYMENTS, NAME);
-    target["metadata"] = serde_json::json!({"name": NAME, "namespace": NAMESPACE});
-    cluster.server.delete(DEPLOYMENTS, NAMESPACE, NAME).unwrap();
-    cluster.put(DEPLOYMENTS, target);
+    make_target_anew(&cluster);
     cluster.server.collect_garbage();
     let template = cluster.get(DEPLOYMENTS, "web-primary")["spec"]["template"].to_string();
     let maps = cluster.server.list(CONFIG_MAPS, None);
@@ -530,10 +527,7 @@ async fn s3_pods_beside_a_primary_that_was_left_are_started_anew() {
     let mut cluster = configs::with_configs().await;
     cluster.put(CANARIES, app::canary());
     cluster.settle().await;
-    cluster.edit(CANARIES, NAME, |canary| canary["metadata"]["finalizers"] = Value::Null);
-    cluster.delete_canary();
-    cluster.edit(DEPLOYMENTS, "web-primary", |primary| primary["metadata"]["ownerReferences"] = Value::Null);
-    cluster.server.collect_garbage();
+    leave_the_primary(&cluster);
     cluster.edit(DEPLOYMENTS, NAME, |target| target["spec"]["replicas"] = 3.into());
     cluster.put(CANARIES, app::canary());
     assert!(cluster.settle_until(|cluster| cluster.phase() == "Progressing").await);
