@@ -21,7 +21,7 @@ const OBJECTS: usize = 4000;
 /// Longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(4);
 
-/// In bytes. It is some 300, as `docs/memory.md` says; the rest is what an allocator does not give back, which differs from run
+/// In bytes. It is some 230, as `docs/memory.md` says; the rest is what an allocator does not give back, which differs from run
 /// to run by a few mebibytes. An object that is kept whole takes several times as much.
 const MOST: f64 = 1024.0;
 
