@@ -701,6 +701,41 @@ async fn s3_no_app_is_let_go_by_routes_that_came_after_the_look() {
     is_let_go_to_the_primary(&mut cluster).await;
 }
 
+/// Seed 900024179: an app was to be given back to nobody, because its target was deleted, and was led to the next one before that
+/// had any pods.
+#[tokio::test(start_paused = true)]
+async fn s2_an_app_is_not_led_to_a_target_that_was_made_anew_before_it_has_pods() {
+    for crashes in [true, false] {
+        let mut cluster = Cluster::at_rest().await;
+        cluster.delete_canary();
+        cluster.pass().await.unwrap();
+        cluster.operator.refresh(&cluster.server);
+        let mut target = cluster.get(DEPLOYMENTS, NAME);
+        target["metadata"] = serde_json::json!({"name": NAME, "namespace": NAMESPACE});
+        cluster.server.delete(DEPLOYMENTS, NAMESPACE, NAME).unwrap();
+        if crashes {
+            cluster.server.set_faults(|request| match (request.resource.as_str(), request.verb) {
+                ("httproutes" | "canaries", Verb::Patch) => Fault::DropBefore,
+                _ => Fault::Pass,
+            });
+            cluster.pass().await.unwrap_err();
+            cluster.server.clear_faults();
+            cluster.put(DEPLOYMENTS, target);
+        } else {
+            // The watch shows that it was deleted, and not yet that it is there again.
+            cluster.operator.refresh(&cluster.server);
+            cluster.put(DEPLOYMENTS, target);
+            let error = cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
+            assert!(matches!(error, Error::Supersede(_)), "{error}");
+        }
+        cluster.pass().await.unwrap();
+        assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"]["app"], "web-primary");
+        cluster.settle().await;
+        assert_eq!(cluster.find(CANARIES, NAME), None);
+        assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"]["app"], "web");
+    }
+}
+
 /// Seed 600090856: an instance that still saw what a Canary before had owned took the app for another's, and let the Canary go, with
 /// its primary, and without handing anything back.
 #[tokio::test(start_paused = true)]

@@ -45,8 +45,12 @@ pub(super) async fn before_recording(
     Ok(())
 }
 
-/// Whether a Canary may go: how its app is led now it stays, and nobody will put right what a watch did not show in time.
+/// Whether a Canary may go: how its app is led now it stays, and nobody will put right what a watch did not show in time. An app
+/// without a target is given back to nobody.
 pub(super) async fn before_letting_go(context: &Context, rollout: &Rollout, found: &Found) -> Result<(), Error> {
+    if found.target.is_none() {
+        still_as_found(context, &rollout.target(), None).await?;
+    }
     let routes = rollout.routes().into_iter().zip(&found.routes);
     for (key, found) in routes.chain([(rollout.service(""), &found.apex)]) {
         still_as_found(context, &key, context.cache.newer(&key, found.clone()).as_deref()).await?;

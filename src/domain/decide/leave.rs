@@ -20,9 +20,9 @@ pub(super) fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
         let note = Note::warning(Reason::PrimaryKept, format!("the primary goes on serving: {why}"));
         go(at(Farewell::Kept), Waiting::Nothing, vec![note])
     };
+    let served = seen.apex_on_primary || matches!(seen.routing, Routing::Split(..) | Routing::Mixed);
     let Phase::Terminating { since, stage } = state.phase else {
         let note = Note::new(Reason::Terminating, "the Canary is being deleted; the app is handed back".into());
-        let served = seen.apex_on_primary || matches!(seen.routing, Routing::Split(..) | Routing::Mixed);
         return match &seen.target {
             _ if matches!(state.phase, Phase::Initializing { .. }) && !served => {
                 go(at(Farewell::Released), Waiting::Nothing, vec![note])
@@ -66,6 +66,10 @@ pub(super) fn leave(plan: &Plan, state: &State, seen: &World) -> Decision {
         },
         (Farewell::Draining, _) if seen.now < drained => wake_at(stay(state, Waiting::Nothing), Some(drained)),
         (Farewell::Reviving, None) | (Farewell::Draining, _) => go(at(Farewell::Released), Waiting::Nothing, vec![]),
+        // It was to be given back to nobody, and there is a target again, which may have no pods yet.
+        (Farewell::Released, Some(target)) if served && primary_serves => {
+            go(at(Farewell::Reviving), Waiting::CanaryNotReady { pods: target.pods }, vec![])
+        }
         (Farewell::Released | Farewell::Kept, _) => stay(state, Waiting::Nothing),
     }
 }

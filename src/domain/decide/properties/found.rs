@@ -149,6 +149,19 @@ fn s2_a_left_over_primary_with_the_traffic_is_not_released_for_a_target_without_
 }
 
 #[test]
+fn s2_an_app_that_was_to_be_given_back_to_nobody_waits_for_the_pods_of_a_target_that_is_there_again() {
+    let state = State {
+        promoted: Some(revision("b")),
+        ..state(Phase::Terminating { since: START, stage: Farewell::Released })
+    };
+    let seen = World { deleted: true, ..world(1, &state) };
+    let seen = with_target(seen, |target| target.pods = pods(2, 0));
+    let next = decide(&plan(), &state, &seen, &Answers::default()).state;
+    assert!(matches!(next.phase, Phase::Terminating { stage: Farewell::Reviving, .. }), "{:?}", next.phase);
+    assert_ne!(next.traffic(&plan()), Traffic::Target);
+}
+
+#[test]
 fn s3_a_left_over_primary_keeps_its_version_when_the_target_changes_before_it_is_ready() {
     let plan = plan();
     let mut seen = world(0, &State::new(START));
