@@ -43,6 +43,15 @@ fn leave_the_primary(cluster: &Cluster) {
     cluster.server.collect_garbage();
 }
 
+/// The Canary is deleted, with what it owns, and another one comes under its name.
+async fn come_back(cluster: &mut Cluster) {
+    cluster.delete_canary();
+    cluster.settle().await;
+    cluster.server.collect_garbage();
+    cluster.put(CANARIES, app::canary());
+    cluster.settle().await;
+}
+
 /// The target is deleted and made again as it was; what it owns is still to be collected.
 fn make_target_anew(cluster: &Cluster) {
     let mut target = cluster.get(DEPLOYMENTS, NAME);
@@ -425,11 +434,7 @@ async fn s3_nothing_is_given_to_a_target_that_is_gone() {
 async fn s3_nothing_is_made_of_a_record_that_a_deleted_canary_left() {
     let mut cluster = configs::at_rest().await;
     let behind = behind(&cluster);
-    cluster.delete_canary();
-    cluster.settle().await;
-    cluster.server.collect_garbage();
-    cluster.put(CANARIES, app::canary());
-    cluster.settle().await;
+    come_back(&mut cluster).await;
     assert_eq!(cluster.phase(), "Initialized");
     let template = |cluster: &Cluster| cluster.get(DEPLOYMENTS, "web-primary")["spec"]["template"].clone();
     let given = template(&cluster);
@@ -471,11 +476,7 @@ async fn s3_who_takes_a_primary_over_takes_its_copies_too() {
     cluster.prometheus.says(Says::Value(0.0));
     cluster.deploy("web:2");
     cluster.settle().await;
-    cluster.delete_canary();
-    cluster.settle().await;
-    cluster.server.collect_garbage();
-    cluster.put(CANARIES, app::canary());
-    cluster.settle().await;
+    come_back(&mut cluster).await;
     assert_eq!((cluster.phase().as_str(), cluster.image("web-primary").as_str()), ("Failed", "web:1"));
     make_target_anew(&cluster);
     cluster.server.collect_garbage();
@@ -742,11 +743,7 @@ async fn s2_an_app_is_not_led_to_a_target_that_was_made_anew_before_it_has_pods(
 async fn s2_no_canary_gives_way_by_what_a_watch_shows_of_the_one_before() {
     let mut cluster = Cluster::at_rest().await;
     let behind = behind(&cluster);
-    cluster.delete_canary();
-    cluster.settle().await;
-    cluster.server.collect_garbage();
-    cluster.put(CANARIES, app::canary());
-    cluster.settle().await;
+    come_back(&mut cluster).await;
     assert_eq!(cluster.phase(), "Initialized");
     cluster.delete_canary();
     let error = behind.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -400,9 +400,12 @@ async fn a_record_that_is_shown_wakes_its_canary() {
     let name = record["metadata"]["name"].as_str().unwrap();
     let label = json!({"metadata": {"labels": {"team": "blue"}}});
     cluster.server.patch(CONTROLLER_REVISIONS, NAMESPACE, name, &label).unwrap();
-    while cluster.passes() == passes {
-        sleep(Duration::from_millis(10)).await;
-    }
+    let woken = async {
+        while cluster.passes() == passes {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, woken).await.expect("there is a pass");
 }
 
 #[tokio::test]

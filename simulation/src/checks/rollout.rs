@@ -164,9 +164,11 @@ impl Checks {
             *nothing || disturbed
         } else if why.contains("the target was deleted") {
             deleted
+        } else if why.contains("no canary pod is available") {
+            // Those of a target that was made anew are not there yet.
+            disturbed || broken || deleted
         } else {
-            // The pods of a target that was made anew are not there yet.
-            disturbed || deleted || broken
+            disturbed || broken
         };
         (!explained).then(|| format!("end: revision {revision} was taken back for no reason: {why:?}"))
     }
