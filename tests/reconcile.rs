@@ -1088,6 +1088,34 @@ async fn old_records_are_collected() {
     assert_eq!(images, ["web:5", "web:6", "web:7", "web:8"], "the one in use, and three more");
 }
 
+/// Whatever is under the name by now, nobody has looked at it.
+#[tokio::test(start_paused = true)]
+async fn what_was_made_anew_is_not_deleted_for_what_it_was() {
+    let mut cluster = Cluster::at_rest().await;
+    for version in 2..=4 {
+        cluster.deploy(&format!("web:{version}"));
+        cluster.settle().await;
+    }
+    cluster.server.set_faults(|request| if request.verb == Verb::Delete { Fault::DropBefore } else { Fault::Pass });
+    let doomed = |cluster: &Cluster| {
+        let deletion = cluster.server.requests().into_iter().find(|request| request.verb == Verb::Delete);
+        deletion.and_then(|request| request.name)
+    };
+    cluster.deploy("web:5");
+    assert!(cluster.settle_until(|cluster| doomed(cluster).is_some()).await);
+    cluster.server.clear_faults();
+    let name = doomed(&cluster).unwrap();
+    let mut anew = cluster.get(CONTROLLER_REVISIONS, &name);
+    cluster.server.delete(CONTROLLER_REVISIONS, NAMESPACE, &name).unwrap();
+    let metadata = anew["metadata"].as_object_mut().unwrap();
+    metadata.retain(|field, _| !["uid", "resourceVersion", "creationTimestamp"].contains(&field.as_str()));
+    cluster.put(CONTROLLER_REVISIONS, anew);
+    // The watch still shows the one before.
+    let outcome = cluster.operator.pass(cluster.get(CANARIES, NAME)).await;
+    assert!(outcome.unwrap_err().is_conflict());
+    assert!(cluster.find(CONTROLLER_REVISIONS, &name).is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_canary_makes_no_request() {
     let mut cluster = Cluster::at_rest().await;

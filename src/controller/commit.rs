@@ -134,12 +134,13 @@ pub(super) async fn status(
 /// the primary needs. What is in use is said by the newest record alone, so that is asked for first: nothing else would tell
 /// that this one is old.
 pub(super) async fn collect(context: &Context, rollout: &Rollout, canary: &Canary, state: &State) -> Result<(), Error> {
-    let unused = unused(context, rollout, state);
+    let seen = |key: Key| context.cache.get(&key).map(|found| (key, found));
+    let unused: Vec<_> = unused(context, rollout, state).into_iter().filter_map(seen).collect();
     if !unused.is_empty() {
         still_newest(context, Lane::Work, &rollout.key, canary).await?;
     }
-    for key in unused {
-        context.delete(&key).await?;
+    for (key, found) in unused {
+        context.delete(&key, &found).await?;
     }
     Ok(())
 }

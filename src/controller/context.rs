@@ -27,7 +27,7 @@ use crate::telemetry::Metrics;
 use futures::TryFutureExt;
 use futures::future::join_all;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, Resource};
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
@@ -285,12 +285,14 @@ impl Context {
         Ok(canary)
     }
 
-    /// Deletes an object; that it is gone already is as good.
+    /// Deletes an object, if it still is what was found; that it is gone already is as good.
     ///
     /// # Errors
-    /// When leadership is not certain, or the API server says no.
-    pub async fn delete(&self, key: &Key) -> Result<(), Error> {
-        let (api, parameters) = (self.api(key), DeleteParams::default());
+    /// When leadership is not certain, or the API server says no; a conflict when the object has changed.
+    pub async fn delete(&self, key: &Key, found: &Value) -> Result<(), Error> {
+        let of_found = |field: &str| found["metadata"][field].as_str().map(str::to_owned);
+        let fence = Preconditions { uid: of_found("uid"), resource_version: of_found("resourceVersion") };
+        let (api, parameters) = (self.api(key), DeleteParams { preconditions: Some(fence), ..DeleteParams::default() });
         match self.write(Lane::Work, "delete", key, || api.delete(&key.name, &parameters)).await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some(404) => Ok(()),

@@ -127,7 +127,7 @@ impl Intent<'_> {
             let copies = context.cache.marked(scaler.kind(), &rollout.uid);
             for object in copies.iter().filter(|object| is_other(object, copy)) {
                 self.newest.get_or_try_init(|| self.still_newest(Lane::Work)).await?;
-                context.delete(&key(object)).await?;
+                context.delete(&key(object), object).await?;
             }
             let paused = context.cache.marked(scaler.kind(), &pause_of(&rollout.key.namespace, &rollout.app.canary));
             for object in paused.iter().filter(|object| is_other(object, own)) {
