@@ -257,6 +257,11 @@ impl<'a> Step<'a> {
         if (heard.breach || refused) && (rises || promotes) {
             wrong.push(format!("S4: there was a breach at {low}, and {is} with {weight} is recorded"));
         }
+        let [before, failed] = [self.before, self.status].map(|status| number(status, "/failedChecks"));
+        let threshold = number(self.spec, "/analysis/threshold");
+        if *is == "Progressing" && failed > before && failed >= threshold {
+            wrong.push(format!("S4: {failed} checks failed, and the version goes on with a threshold of {threshold}"));
+        }
         if *was == "Failed"
             && ["Progressing", "Waiting"].contains(is)
             && self.old == *new
