@@ -702,8 +702,8 @@ async fn s3_no_app_is_let_go_by_routes_that_came_after_the_look() {
     is_let_go_to_the_primary(&mut cluster).await;
 }
 
-/// Seed 900024179: an app was to be given back to nobody, because its target was deleted, and was led to the next one before that
-/// had any pods.
+/// Seeds 900024179 and 1110004729: an app was to be given back to nobody, because its target was deleted, and was led to the next one
+/// before that had any pods.
 #[tokio::test(start_paused = true)]
 async fn s2_an_app_is_not_led_to_a_target_that_was_made_anew_before_it_has_pods() {
     for crashes in [true, false] {
@@ -729,7 +729,10 @@ async fn s2_an_app_is_not_led_to_a_target_that_was_made_anew_before_it_has_pods(
             let error = cluster.operator.pass(cluster.get(CANARIES, NAME)).await.unwrap_err();
             assert!(matches!(error, Error::Supersede(_)), "{error}");
         }
-        cluster.pass().await.unwrap();
+        assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
+        // Its pods are still to come.
+        cluster.pass_over_what_is_there().await.unwrap();
+        assert_eq!(cluster.backends(), "web-primary 100, web-canary 0");
         assert_eq!(cluster.get(SERVICES, NAME)["spec"]["selector"]["app"], "web-primary");
         cluster.settle().await;
         assert_eq!(cluster.find(CANARIES, NAME), None);

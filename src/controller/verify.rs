@@ -33,6 +33,9 @@ pub(super) async fn before_recording(
     if gives_up(state, next, found) {
         still_as_found(context, &rollout.primary(), None).await?;
     }
+    if gives_to_nobody(next, found) {
+        still_as_found(context, &rollout.target(), None).await?;
+    }
     if starts_over(state, next) {
         let objects = [(rollout.primary(), &found.primary), (rollout.service(""), &found.apex)];
         for (key, found) in objects.into_iter().chain(rollout.routes().into_iter().zip(&found.routes)) {
@@ -45,8 +48,8 @@ pub(super) async fn before_recording(
     Ok(())
 }
 
-/// Whether a Canary may go: how its app is led now it stays, and nobody will put right what a watch did not show in time. An app
-/// without a target is given back to nobody.
+/// Whether a Canary may go: how its app is led now it stays, and nobody will put right what a watch did not show in time. A target
+/// may have come since it was recorded that the app is given back to nobody.
 pub(super) async fn before_letting_go(context: &Context, rollout: &Rollout, found: &Found) -> Result<(), Error> {
     if found.target.is_none() {
         still_as_found(context, &rollout.target(), None).await?;
@@ -141,6 +144,12 @@ fn takes_over(state: &State, next: &State, found: &Found) -> bool {
 fn gives_up(state: &State, next: &State, found: &Found) -> bool {
     let is_new = state.promoted.is_some() && next.promoted != state.promoted;
     is_new && matches!(next.phase, Phase::Initializing { .. }) && found.primary.is_none()
+}
+
+/// Whether an app is given back to nobody, because no target was seen: with what follows its traffic leaves the primary, whether
+/// that is on record already or not.
+fn gives_to_nobody(next: &State, found: &Found) -> bool {
+    matches!(next.phase, Phase::Terminating { stage: Farewell::Released, .. }) && found.target.is_none()
 }
 
 /// Whether a decision gives the app back to its target, because nothing was seen that would serve in its place.
